@@ -1,0 +1,211 @@
+"""All settings, in one place, as one frozen `Settings`.
+
+A setting is looked for in this order: ``CORRAL_<NAME>`` in the environment, the name Ollama gives it
+(``OLLAMA_…``), the file ``config.toml`` in Corral's configuration folder, its default. A name in the file that is no setting is
+refused, and so is a value that the setting cannot have: nobody should wonder why a setting does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from corral.durations import FOREVER_S, parse_duration
+from corral.errors import ConfigError, InvalidRequest
+
+DEFAULT_PORT = 11434
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens or is looked for."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The base URL for a client; a wildcard address is reached over loopback."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def _address(text: str) -> Address:
+    rest = text.strip().removeprefix("http://").rstrip("/")
+    if "://" in rest or "/" in rest:
+        raise ValueError("expected host:port, for example 127.0.0.1:11434")
+    if rest.startswith("["):
+        host, _, tail = rest[1:].partition("]")
+        port = tail.removeprefix(":")
+    elif rest.count(":") > 1:
+        host, port = rest, ""
+    else:
+        host, _, port = rest.partition(":")
+    if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f'"{port}" is not a port')
+    return Address(host or "0.0.0.0", int(port) if port else DEFAULT_PORT)  # noqa: S104
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _switch(text: str) -> bool:
+    value = text.strip().lower()
+    if value in {"1", "t", "true", "yes", "on"}:
+        return True
+    if value in {"0", "f", "false", "no", "off"}:
+        return False
+    raise ValueError("expected true or false")
+
+
+def _duration(text: str) -> float:
+    """Seconds; a bare number is seconds, anything negative is for ever."""
+    try:
+        seconds = float(text) if text.strip().lstrip("+-").isdigit() else parse_duration(text.strip())
+    except InvalidRequest as exc:
+        raise ValueError(str(exc)) from exc
+    return FOREVER_S if seconds < 0 else seconds
+
+
+def _timeout(text: str) -> float:
+    """As a duration, but none at all means no limit."""
+    return _duration(text) or FOREVER_S
+
+
+def _count(lowest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < lowest:
+            raise ValueError(f"expected {lowest} or more")
+        return number
+
+    return parse
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    found = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    for origin in found:
+        if origin != "*" and "://" not in origin:
+            raise ValueError(f'"{origin}" is not an origin; try: http://{origin}')
+    return found
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        value = text.strip().lower()
+        if value not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def _setting(default: Any, parse: Callable[[str], Any], about: str, ollama: str | None = None) -> Any:
+    return field(default=default, metadata={"parse": parse, "about": about, "ollama": ollama})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of Corral. Durations are seconds, sizes bytes; ``inf`` is for ever."""
+
+    host: Address = _setting(
+        Address("127.0.0.1", DEFAULT_PORT), _address, "Address to listen on, and where clients look.", "OLLAMA_HOST"
+    )
+    models: Path = _setting(
+        Path("~/.ollama/models").expanduser(), _path, "Folder of the model store, in Ollama's layout.", "OLLAMA_MODELS"
+    )
+    data: Path = _setting(
+        Path(platformdirs.user_data_dir("corral", appauthor=False)),
+        _path,
+        "Folder for Corral's own files: engine logs, chat history.",
+    )
+    keep_alive: float = _setting(
+        300.0, _duration, "How long an idle model stays loaded; negative is for ever.", "OLLAMA_KEEP_ALIVE"
+    )
+    load_timeout: float = _setting(
+        300.0, _timeout, "How long a load may go without progress; 0 is for ever.", "OLLAMA_LOAD_TIMEOUT"
+    )
+    context_length: int = _setting(
+        0, _count(0), "Context in tokens when a request asks for none; 0 chooses.", "OLLAMA_CONTEXT_LENGTH"
+    )
+    num_parallel: int = _setting(
+        0, _count(0), "Sequences a model generates at a time; 0 chooses by memory.", "OLLAMA_NUM_PARALLEL"
+    )
+    max_loaded_models: int = _setting(
+        0, _count(0), "Models in memory at a time; 0 is as many as fit.", "OLLAMA_MAX_LOADED_MODELS"
+    )
+    max_queue: int = _setting(512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE")
+    origins: tuple[str, ...] = _setting(
+        (), _origins, "Web origins allowed besides local ones, comma-separated; * is all.", "OLLAMA_ORIGINS"
+    )
+    flash_attention: str = _setting(
+        "auto", _choice("auto", "on", "off", "1", "0", "true", "false"), "Flash attention.", "OLLAMA_FLASH_ATTENTION"
+    )
+    kv_cache_type: str = _setting(
+        "f16", _choice("f32", "f16", "bf16", "q8_0", "q4_0"), "Number format of the KV cache.", "OLLAMA_KV_CACHE_TYPE"
+    )
+    no_prune: bool = _setting(
+        False, _switch, "Keep files in the store that no model uses when the server starts.", "OLLAMA_NOPRUNE"
+    )
+    no_history: bool = _setting(False, _switch, "Do not keep the history of chats.", "OLLAMA_NOHISTORY")
+    idle_exit: float = _setting(
+        FOREVER_S, _duration, "End the server after this long without a request and a loaded model."
+    )
+    log_level: str = _setting(
+        "info", _choice("debug", "info", "warning", "error"), "How much the server logs."
+    )
+
+
+def load_settings(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+    """The settings in force. ``overrides`` are values already parsed (from flags), and win.
+
+    Raises `ConfigError` that names the setting, where it came from, and what it may be.
+    """
+    known = {f.name: f for f in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, text, origin in (*_from_file(environment, known), *_from_environment(environment, known)):
+        try:
+            values[name] = known[name].metadata["parse"](text)
+        except ValueError as exc:
+            raise ConfigError(f'{origin}: "{text}" is not a value for {name}: {exc}') from exc
+    return Settings(**{**values, **{name: value for name, value in overrides.items() if value is not None}})
+
+
+def config_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the configuration file is looked for."""
+    explicit = environment.get("CORRAL_CONFIG", "").strip()
+    return Path(explicit) if explicit else Path(platformdirs.user_config_dir("corral", appauthor=False), "config.toml")
+
+
+def _from_file(environment: Mapping[str, str], known: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    path = config_file(environment)
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    for name in content:
+        if name not in known:
+            raise ConfigError(f'{path}: there is no setting "{name}"; there are: {", ".join(known)}')
+    return [
+        (name, ",".join(value) if isinstance(value, list) else str(value), str(path))
+        for name, value in content.items()
+    ]
+
+
+def _from_environment(environment: Mapping[str, str], known: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    found = []
+    for name, setting in known.items():
+        for variable in (setting.metadata["ollama"], f"CORRAL_{name.upper()}"):
+            text = environment.get(variable, "").strip().strip("\"'") if variable else ""
+            if text:
+                found.append((name, text, variable))
+    return found

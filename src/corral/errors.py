@@ -1,0 +1,116 @@
+"""Everything that can go wrong and that a user may see.
+
+    CorralError
+    ├── ConfigError             a setting is unknown or has a value it cannot have
+    ├── InvalidRequest          what was asked makes no sense; asking again will not help
+    │   ├── InvalidName         not a model name
+    │   └── InvalidDigest       not a sha256 digest
+    ├── ModelNotFound           no such model on this machine
+    ├── NotSupported            this model cannot do what was asked of it
+    ├── PromptTooLong           the prompt has more tokens than the context
+    ├── StoreError              the store cannot be read or written
+    │   └── CorruptManifest     one manifest is not what it should be
+    ├── GgufError               a file is not a GGUF that can be read
+    ├── ServerBusy              too many requests wait already
+    ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
+    └── EngineError             the engine failed
+        ├── EngineStartError    it did not come up
+        ├── EngineCrashed       it went away while it was needed
+        └── EngineRefused       it answered with an error
+
+The text of each says what happened, the value, and what to try. Facts a program may want are attributes.
+"""
+
+from __future__ import annotations
+
+
+class CorralError(Exception):
+    """Base of all errors that are meant for a user's eyes."""
+
+
+class ConfigError(CorralError):
+    """A setting is unknown, or its value is not one it can have."""
+
+
+class InvalidRequest(CorralError):
+    """A request that can never be answered as it stands."""
+
+
+class InvalidName(InvalidRequest):
+    """A text is not a model name. ``value`` is the text."""
+
+    def __init__(self, value: str, why: str = "") -> None:
+        super().__init__(f'invalid model name "{value}"' + (f": {why}" if why else ""))
+        self.value = value
+
+
+class InvalidDigest(InvalidRequest):
+    """A text is not a sha256 digest. ``value`` is the text."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__("invalid digest format")
+        self.value = value
+
+
+class ModelNotFound(CorralError):
+    """No model of this name is in the store. ``name`` is the name as it was asked for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'model "{name}" not found; try: corral list')
+        self.name = name
+
+
+class NotSupported(CorralError):
+    """The model lacks a capability that the request needs."""
+
+
+class PromptTooLong(CorralError):
+    """The prompt does not fit; ``num_tokens`` of prompt stand against ``num_ctx`` of context."""
+
+    def __init__(self, num_tokens: int, num_ctx: int) -> None:
+        super().__init__(
+            f"the prompt has {num_tokens} tokens, which is longer than the context length of {num_ctx} tokens; "
+            "shorten the prompt, raise num_ctx, or use a model with a longer context"
+        )
+        self.num_tokens = num_tokens
+        self.num_ctx = num_ctx
+
+
+class StoreError(CorralError):
+    """The store cannot be read or written: full, read-only, not a folder."""
+
+
+class CorruptManifest(StoreError):
+    """One manifest is unreadable or not a manifest; the other models are unharmed."""
+
+
+class GgufError(CorralError):
+    """A file is not a GGUF, or not one that can be read safely."""
+
+
+class ServerBusy(CorralError):
+    """More requests wait than the server is allowed to queue."""
+
+
+class ServerUnreachable(CorralError):
+    """Nothing answers at the address of the server."""
+
+
+class EngineError(CorralError):
+    """The engine failed."""
+
+
+class EngineStartError(EngineError):
+    """The engine did not come up; the text ends with the last lines of its log."""
+
+
+class EngineCrashed(EngineError):
+    """The engine went away while it was needed."""
+
+
+class EngineRefused(EngineError):
+    """The engine answered with an error; ``status`` is its HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
