@@ -1,0 +1,228 @@
+"""Requests of the native API, from JSON to typed values. Field names, types and error texts are Ollama's (``api/types.go``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from corral.dialects import gojson
+from corral.dialects.gojson import Fields
+from corral.durations import quoted
+from corral.engine.base import Json, Message, OutputFormat, ToolCall
+from corral.errors import InvalidRequest
+from corral.library import ModelSpec
+from corral.runtime.options import Options, parse_options
+from corral.runtime.session import ChatRequest, GenerateRequest, Think
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """What generate and chat share, as sent."""
+
+    model: str
+    stream: bool
+    options: Mapping[str, Any]
+    think: Think | None
+    format: object
+    keep_alive_s: float | None
+    truncate: bool
+    top_logprobs: int | None
+    render_only: bool
+
+    def _common(self, spec: ModelSpec) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "spec": spec,
+            "options": self.checked_options(),
+            "think": self.think,
+            "output": _output(self.format),
+            "keep_alive_s": self.keep_alive_s,
+            "truncate": self.truncate,
+            "top_logprobs": self.top_logprobs,
+        }
+
+    def checked_options(self) -> Options:
+        """The options, each of the right type and in range. Raises `InvalidRequest`."""
+        return parse_options(self.options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate(Inference):
+    """``POST /api/generate``."""
+
+    prompt: str
+    suffix: str
+    system: str
+    template: str
+    context: tuple[int, ...] | None
+    raw: bool
+    images: tuple[bytes, ...]
+
+    @classmethod
+    def decode(cls, body: bytes) -> Generate:
+        """Raises `InvalidRequest`."""
+        fields = Fields.of(gojson.parse(body), "GenerateRequest")
+        context = fields.integers("context")
+        return cls(
+            **_inference(fields),
+            prompt=fields.string("prompt") or "",
+            suffix=fields.string("suffix") or "",
+            system=fields.string("system") or "",
+            template=fields.string("template") or "",
+            context=None if context is None else tuple(context),
+            raw=fields.boolean("raw") or False,
+            images=tuple(fields.base64s("images") or ()),
+        )
+
+    def request(self, spec: ModelSpec) -> GenerateRequest:
+        """For the runtime."""
+        return GenerateRequest(
+            **self._common(spec),
+            prompt=self.prompt,
+            raw=self.raw,
+            system=self.system or None,
+            images=self.images,
+            context=self.context,
+            want_context=not self.raw,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat(Inference):
+    """``POST /api/chat``."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Json], ...]
+
+    @classmethod
+    def decode(cls, body: bytes) -> Chat:
+        """Raises `InvalidRequest`."""
+        fields = Fields.of(gojson.parse(body), "ChatRequest")
+        return cls(
+            **_inference(fields),
+            messages=tuple(_message(item) for item in fields.children("messages", "api.Message")),
+            tools=tuple(_tool(item) for item in fields.array("tools", "api.Tools") or ()),
+        )
+
+    def request(self, spec: ModelSpec) -> ChatRequest:
+        """For the runtime."""
+        return ChatRequest(**self._common(spec), messages=self.messages, tools=self.tools)
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """``POST /api/show``."""
+
+    model: str
+    system: str
+    verbose: bool
+    options: Mapping[str, Any]
+
+    @classmethod
+    def decode(cls, body: bytes) -> Show:
+        """Raises `InvalidRequest`."""
+        fields = Fields.of(gojson.parse(body), "ShowRequest")
+        return cls(
+            _model_or_name(fields),
+            fields.string("system") or "",
+            fields.boolean("verbose") or False,
+            fields.object("options", "map[string]interface {}") or {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """``POST /api/copy``."""
+
+    source: str
+    destination: str
+
+    @classmethod
+    def decode(cls, body: bytes) -> Copy:
+        """Raises `InvalidRequest`."""
+        fields = Fields.of(gojson.parse(body), "CopyRequest")
+        return cls(fields.string("source") or "", fields.string("destination") or "")
+
+
+def decode_delete(body: bytes) -> str:
+    """``DELETE /api/delete``: the model's name as sent. Raises `InvalidRequest`."""
+    return _model_or_name(Fields.of(gojson.parse(body), "DeleteRequest"))
+
+
+def _model_or_name(fields: Fields) -> str:
+    model, name = fields.string("model"), fields.string("name")
+    return model or name or ""
+
+
+def _inference(fields: Fields) -> dict[str, Any]:
+    model = fields.string("model") or ""
+    stream = fields.boolean("stream")
+    truncate = fields.boolean("truncate")
+    fields.boolean("shift")  # checked like the rest; a context is never shifted here
+    logprobs, top = fields.boolean("logprobs"), fields.integer("top_logprobs") or 0
+    decoded = {
+        "model": model,
+        "stream": True if stream is None else stream,
+        "options": fields.object("options", "map[string]interface {}") or {},
+        "think": gojson.think(fields.raw("think")),
+        "format": fields.raw("format"),
+        "keep_alive_s": gojson.keep_alive(fields.raw("keep_alive")),
+        "truncate": True if truncate is None else truncate,
+        "top_logprobs": top if logprobs else None,
+        "render_only": fields.boolean("_debug_render_only") or False,
+    }
+    if not 0 <= top <= 20:
+        raise InvalidRequest("top_logprobs must be between 0 and 20")
+    return decoded
+
+
+def _output(value: object) -> OutputFormat | None:
+    """``format``: ``"json"`` or a JSON Schema; ``null`` and ``""`` are none."""
+    if value is None or value == "":
+        return None
+    if value == "json":
+        return OutputFormat()
+    if isinstance(value, dict):
+        return OutputFormat(value)
+    text = orjson.dumps(value).decode()
+    raise InvalidRequest(f'invalid format: {quoted(text)}; expected "json" or a valid JSON Schema object')
+
+
+def _message(fields: Fields) -> Message:
+    return Message(
+        role=(fields.string("role") or "").lower(),
+        content=fields.string("content") or "",
+        thinking=fields.string("thinking") or "",
+        images=tuple(fields.base64s("images") or ()),
+        tool_calls=tuple(_tool_call(item) for item in fields.children("tool_calls", "api.ToolCall")),
+        tool_name=fields.string("tool_name") or "",
+        tool_call_id=fields.string("tool_call_id") or "",
+    )
+
+
+def _tool_call(fields: Fields) -> ToolCall:
+    function = fields.nested("function", "api.ToolCallFunction")
+    arguments = function.raw("arguments")
+    if isinstance(arguments, str):  # OpenAI's spelling, which Ollama refuses
+        try:
+            arguments = orjson.loads(arguments)
+        except orjson.JSONDecodeError:
+            pass
+    if arguments is not None and not isinstance(arguments, dict):
+        raise InvalidRequest('"arguments" of a tool call must be a JSON object. Value looks like object, but can\'t find closing \'}\' symbol')
+    name = function.string("name") or ""
+    return ToolCall(name, orjson.dumps(arguments or {}).decode(), fields.string("id") or "")
+
+
+def _tool(value: object) -> Mapping[str, Json]:
+    if not isinstance(value, dict):
+        raise InvalidRequest('each of "tools" must be an object: {"type": "function", "function": {"name": …}}')
+    function = value.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise InvalidRequest('each of "tools" needs a "function" with a "name"')
+    if not isinstance(function.get("parameters") or {}, dict):
+        raise InvalidRequest(f'"parameters" of the tool {quoted(function["name"])} must be a JSON Schema object')
+    return {"type": "function", "function": {k: v for k, v in function.items() if v is not None}}

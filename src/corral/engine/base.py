@@ -1,0 +1,212 @@
+"""The seam between Corral and an engine: what it is asked, what it answers, what it may fail with.
+
+An engine has one model in memory and generates several sequences at a time. Everything above this module speaks these
+types and no other; nothing here knows HTTP, a dialect or a process.
+
+A generation is an asynchronous iterator of *batches*: whatever arrived together is handed on together, so that a consumer that
+falls behind gets larger batches and catches up. The last event of the last batch is `Finished`; a stream that cannot
+reach it raises. Closing the iterator stops the generation and frees its slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine."""
+
+    weights: Path
+    adapters: tuple[Path, ...] = ()
+    projector: Path | None = None
+    context: int = 4096
+    slots: int = 1
+    embedding: bool = False
+    batch: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    main_gpu: int | None = None
+    mmap: bool | None = None
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    kv_cache_type: str = "f16"
+    prompt_cache_mib: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model makes, or made. ``arguments`` is the JSON text of an object, order kept."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. ``thinking`` is a past thought, for templates that print it."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    images: tuple[bytes, ...] = field(default=(), repr=False)
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a chat template renders. ``effort`` is a level of thinking that some templates know."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Json], ...] = ()
+    thinking: bool | None = None
+    effort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen and when to stop. ``seed`` ``None`` is a random one, ``max_tokens`` ``None`` no limit.
+
+    ``stop`` strings end the answer, never a thought. ``top_logprobs`` ``None`` asks for no log-probabilities at all.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """The answer must be JSON: of any shape, or of ``schema``."""
+
+    schema: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """A conversation to be continued; the engine renders it and parses thoughts and tool calls."""
+
+    conversation: Conversation
+    sampling: Sampling
+    output: OutputFormat | None = None
+    tool_choice: Literal["auto", "none", "required"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionCall:
+    """A text to be continued as it stands."""
+
+    prompt: str
+    sampling: Sampling
+    output: OutputFormat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The natural logarithm of a token's probability, and of its nearest rivals."""
+
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(slots=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(slots=True)
+class Thinking:
+    """A piece of a thought."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a generation: why, and the engine's own counts and times (nanoseconds).
+
+    ``prompt_tokens`` includes the ``cached_tokens`` that were in memory already.
+    """
+
+    reason: Literal["stop", "length"]
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    prompt_ns: int = 0
+    generated_tokens: int = 0
+    generated_ns: int = 0
+    load_ns: int = 0  # how long the request waited for an engine
+    dropped_messages: int = 0  # left out because the conversation was longer than the context
+    context: tuple[int, ...] = ()  # tokens of the conversation so far, where they were asked for
+
+
+Event = Text | Thinking | ToolCall | Finished
+Batch = Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per text, in order, and the tokens that were read for all of them."""
+
+    vectors: list[list[float]] = field(repr=False)
+    tokens: int
+
+
+class Engine(Protocol):
+    """One model in memory. All methods may raise `EngineCrashed`; those that take input also `EngineRefused`."""
+
+    @property
+    def config(self) -> EngineConfig:
+        """What it was started with."""
+
+    def chat(self, call: ChatCall) -> AsyncIterator[Batch]:
+        """Continue a conversation. Raises `PromptTooLong` before the first batch."""
+
+    def complete(self, call: CompletionCall) -> AsyncIterator[Batch]:
+        """Continue a text: `Text` events only. Raises `PromptTooLong` before the first batch."""
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Embed texts; vectors have unit length."""
+
+    async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
+        """The tokens of ``text``; control tokens written in it are understood."""
+
+    async def detokenise(self, tokens: Sequence[int]) -> str:
+        """The text of ``tokens``."""
+
+    async def apply_template(self, conversation: Conversation) -> str:
+        """The prompt that `chat` would complete."""
+
+    async def end_of_turn(self) -> str:
+        """The text of the token that ends an answer."""
+
+    async def slots(self) -> list[bool]:
+        """Which sequences are busy now, by the engine's own listing."""
+
+    async def health(self) -> bool:
+        """Whether it can serve."""
+
+    async def close(self) -> None:
+        """Let go of connections. The process is ended by who started it."""

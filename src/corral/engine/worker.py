@@ -1,0 +1,106 @@
+"""The engine process: llama.cpp's server, with one model, for as long as its parent lives.
+
+``python -m corral.engine.worker`` reads one line of JSON from stdin (an `EngineConfig` and the key that requests must
+carry), loads the model, prints one line of JSON with the port it serves on 127.0.0.1, and from then on
+only waits: when stdin ends, so does the process, however its parent died. llama.cpp logs to stderr.
+
+Only this module imports native code; it is never imported by the server.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> None:
+    """Run until the parent is gone."""
+    parent = os.getppid()
+    _die_with_parent(parent)
+    request = json.loads(sys.stdin.buffer.readline() or b"{}")
+    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+
+    import xllamacpp
+
+    server = xllamacpp.Server(_params(xllamacpp, request["config"], request["key"]))
+    print(json.dumps({"port": int(server.listening_address.rpartition(":")[2])}), flush=True)  # noqa: T201
+    threading.Event().wait()
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process with its parent: loading holds the interpreter, so a thread is not enough."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os._exit(1)
+
+
+def _exit_at_end_of_input() -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(0)
+
+
+def _params(x: Any, config: dict[str, Any], key: str) -> Any:
+    """llama.cpp's parameters for ``config``. Its own web page, tools and file endpoints stay off."""
+    p = x.CommonParams()
+    p.model.path = config["weights"]
+    p.port = 0
+    p.api_keys = [key]
+    p.ui = False
+    p.warmup = False
+    p.endpoint_slots = True
+    p.n_ctx = config["context"] * config["slots"]
+    p.n_parallel = config["slots"]
+    p.kv_unified = False
+    p.ctx_shift = False
+    p.cache_ram_mib = config["prompt_cache_mib"]
+    p.cache_type_k = p.cache_type_v = getattr(x.ggml_type, "GGML_TYPE_" + config["kv_cache_type"].upper())
+    p.flash_attn_type = getattr(x.llama_flash_attn_type, _FLASH_ATTENTION[config["flash_attention"]])
+    p.fit_params = False
+    # One thread per stream waits in the server, and each answers one request at a time.
+    p.n_threads_http = max(16, 4 * config["slots"])
+    if config["embedding"]:
+        p.embedding = True
+    if config["batch"] is not None:
+        p.n_batch = p.n_ubatch = config["batch"]
+    if config["threads"] is not None:
+        p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config["threads"]
+    if config["gpu_layers"] is not None:
+        p.n_gpu_layers = config["gpu_layers"]
+    if config["main_gpu"] is not None:
+        p.main_gpu = config["main_gpu"]
+    if config["mmap"] is not None:
+        mode = "MMAP" if config["mmap"] else "NONE"
+        p.load_mode = getattr(x.llama_load_mode, f"LLAMA_LOAD_MODE_{mode}")
+    if config["projector"]:
+        p.mmproj.path = config["projector"]
+    if config["adapters"]:
+        p.lora_adapters = [_adapter(x, path) for path in config["adapters"]]
+    return p
+
+
+_FLASH_ATTENTION = {
+    "auto": "LLAMA_FLASH_ATTN_TYPE_AUTO",
+    "on": "LLAMA_FLASH_ATTN_TYPE_ENABLED",
+    "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED",
+}
+
+
+def _adapter(x: Any, path: str) -> Any:
+    adapter = x.CommonAdapterLoraInfo()
+    adapter.path = path
+    adapter.scale = 1.0
+    return adapter
+
+
+if __name__ == "__main__":
+    main()

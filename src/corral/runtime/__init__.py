@@ -1,0 +1,1 @@
+"""Models in use: what is loaded where, who may use it, and what a request turns into."""

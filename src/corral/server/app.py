@@ -1,0 +1,107 @@
+"""The app: routes, what is open for as long as it runs, and the words for paths that do not exist."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+
+import corral
+from corral.config import Settings
+from corral.dialects.native.errors import refusal_of
+from corral.errors import CorralError
+from corral.library import Library
+from corral.runtime.pool import EnginePool
+from corral.runtime.session import Sessions
+from corral.server import native
+from corral.server.guard import Guard
+from corral.server.inflight import Inflight
+from corral.server.middleware import Entrance
+from corral.server.state import State
+from corral.store import Store
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+# Methods in the order in which Ollama registers them: 405 answers list them so.
+ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
+    (("HEAD", "GET"), "/", native.root),
+    (("HEAD", "GET"), "/api/version", native.version),
+    (("HEAD", "GET"), "/api/tags", native.tags),
+    (("GET",), "/api/ps", native.ps),
+    (("POST",), "/api/show", native.show),
+    (("POST",), "/api/copy", native.copy),
+    (("DELETE",), "/api/delete", native.delete),
+    (("POST",), "/api/generate", native.generate),
+    (("POST",), "/api/chat", native.chat),
+)
+
+
+def create_app(settings: Settings, inflight: Inflight) -> FastAPI:
+    """The whole application. Its lifespan opens the store and ends every engine."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        library = Library(Store(settings.models))
+        if not settings.no_prune:
+            await to_thread.run_sync(library.store.prune)
+        async with EnginePool(settings) as pool:
+            app.state.corral = State(settings, library, pool, Sessions(pool), inflight)
+            yield
+
+    app = FastAPI(
+        title="Corral",
+        version=corral.__version__,
+        lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from elsewhere, and nothing leaves this machine unasked
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for methods, path, handler in ROUTES:
+        app.add_api_route(path, handler, methods=list(methods), response_model=None)
+    app.add_exception_handler(CorralError, _refuse)
+    app.add_exception_handler(HTTPException, _no_such_route)
+    app.add_exception_handler(Exception, _bug)
+    app.add_middleware(
+        Entrance,
+        guard=Guard.for_server(settings.host.host, settings.origins),
+        inflight=inflight,
+        methods_of=_methods_of,
+    )
+    return app
+
+
+_TABLE = [(methods, Route(path, handler, methods=list(methods))) for methods, path, handler in ROUTES]
+
+
+def _methods_of(path: str) -> list[str]:
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": ""}
+    return [m for methods, route in _TABLE if route.matches(scope)[0] is not Match.NONE for m in methods]
+
+
+async def _refuse(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, CorralError)
+    refusal = refusal_of(exc)
+    if refusal.status >= 500:
+        logger.error("%s %s: %s", request.method, request.url.path, exc)
+    return native.error_response(refusal)
+
+
+async def _no_such_route(request: Request, exc: Exception) -> Response:
+    methods = _methods_of(request.scope["path"])
+    if not methods:
+        return Response("404 page not found", 404, {"content-type": "text/plain"})
+    return Response("405 method not allowed", 405, {"content-type": "text/plain", "allow": ", ".join(methods)})
+
+
+async def _bug(request: Request, exc: Exception) -> Response:
+    """Our own mistake: the log has the traceback, the client a sentence."""
+    return Response(b'{"error":"internal error; the server\'s log says more"}', 500, media_type=native.JSON)

@@ -1,0 +1,252 @@
+"""The routes of the native API: from a request's bytes to an answer's, with the library and the sessions between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+import corral
+from corral.dialects.native import answers, models
+from corral.dialects.native.errors import Refusal, refusal_of
+from corral.dialects.native.requests import Chat, Copy, Generate, Inference, Show, decode_delete
+from corral.durations import quoted
+from corral.engine.base import Batch
+from corral.errors import (
+    CorralError,
+    InvalidName,
+    InvalidRequest,
+    ModelNotFound,
+    NotSupported,
+)
+from corral.library import ModelSpec
+from corral.names import ModelName, ModelReference
+from corral.runtime.pool import model_key
+from corral.server.inflight import SHUTTING_DOWN
+from corral.server.state import State
+
+JSON = "application/json; charset=utf-8"
+NDJSON = "application/x-ndjson"
+PLAIN = "text/plain; charset=utf-8"
+
+
+async def root(request: Request) -> Response:
+    """``GET /``: clients look for these very words."""
+    return Response("Ollama is running", media_type=PLAIN)
+
+
+async def version(request: Request) -> Response:
+    """``GET /api/version``."""
+    return _json(models.version(corral.__version__))
+
+
+async def tags(request: Request) -> Response:
+    """``GET /api/tags``."""
+    state = State.of(request)
+    return _json(models.tags(await to_thread.run_sync(state.library.list)))
+
+
+async def ps(request: Request) -> Response:
+    """``GET /api/ps``."""
+    return _json(models.ps(State.of(request).pool.loaded()))
+
+
+async def show(request: Request) -> Response:
+    """``POST /api/show``."""
+    state = State.of(request)
+    wanted = Show.decode(await request.body())
+    name = _reference(wanted.model, empty=InvalidRequest("model is required"))
+
+    def read() -> bytes:
+        details = state.library.show(name, verbose=wanted.verbose, system=wanted.system, options=wanted.options)
+        return models.show(details)
+
+    try:
+        return _json(await to_thread.run_sync(read))
+    except ModelNotFound as exc:
+        raise Refusal(404, f"model '{name.short}' not found") from exc
+
+
+async def copy(request: Request) -> Response:
+    """``POST /api/copy``."""
+    wanted = Copy.decode(await request.body())
+    names = []
+    for what, text in (("source", wanted.source), ("destination", wanted.destination)):
+        try:
+            names.append(ModelReference.parse(text).name)
+        except InvalidName as exc:
+            raise Refusal(400, f"{what} {quoted(text)} is invalid") from exc
+    try:
+        await to_thread.run_sync(State.of(request).library.copy, *names)
+    except ModelNotFound as exc:
+        raise Refusal(404, f"model {quoted(wanted.source)} not found") from exc
+    return Response()
+
+
+async def delete(request: Request) -> Response:
+    """``DELETE /api/delete``."""
+    model = decode_delete(await request.body())
+    if not model:
+        raise Refusal(400, "model is required")
+    try:
+        name = ModelReference.parse(model).name
+    except InvalidName as exc:
+        raise Refusal(400, f"name {quoted(model)} is invalid") from exc
+    try:
+        await to_thread.run_sync(State.of(request).library.delete, name)
+    except ModelNotFound as exc:
+        raise Refusal(404, f"model '{model}' not found") from exc
+    return Response()
+
+
+async def generate(request: Request) -> Response:
+    """``POST /api/generate``."""
+    state = State.of(request)
+    wanted = Generate.decode(await request.body())
+    spec = await _spec(state, wanted.model, empty=Refusal(404, "model '' not found"))
+    encoder = answers.Encoder(wanted.model, chat=False)
+    if not wanted.prompt and wanted.keep_alive_s == 0:
+        state.pool.unload(model_key(spec))
+        return _json(encoder.without_generation("unload"))
+    if wanted.raw and (wanted.template or wanted.system or wanted.context):
+        raise InvalidRequest("raw mode does not support template, system, or context")
+    if wanted.template:
+        raise InvalidRequest(
+            'a "template" in a request is not supported by this version of Corral; '
+            'write the whole prompt and send it with "raw": true'
+        )
+    _require(spec, wanted, "completion", "generate")
+    if wanted.suffix:
+        raise NotSupported(f"{spec.name} does not support insert")
+    asked = wanted.request(spec)
+    if not wanted.prompt:
+        await state.inflight.run(request.receive, lambda: state.sessions.load(asked))
+        return _json(encoder.without_generation("load"))
+    if wanted.render_only:
+        prompt = await state.inflight.run(request.receive, lambda: state.sessions.render(asked))
+        return _json(encoder.rendered(prompt or "", len(wanted.images)))
+    return _answer(state, wanted, encoder, state.sessions.generate(asked), asked.options.ignored)
+
+
+async def chat(request: Request) -> Response:
+    """``POST /api/chat``."""
+    state = State.of(request)
+    wanted = Chat.decode(await request.body())
+    spec = await _spec(state, wanted.model, empty=InvalidRequest("model is required"))
+    encoder = answers.Encoder(wanted.model, chat=True)
+    if not wanted.messages and wanted.keep_alive_s == 0:
+        state.pool.unload(model_key(spec))
+        return _json(encoder.without_generation("unload"))
+    _require(spec, wanted, "completion", "chat")
+    asked = wanted.request(spec)
+    if not wanted.messages:
+        await state.inflight.run(request.receive, lambda: state.sessions.load(asked))
+        return _json(encoder.without_generation("load"))
+    if wanted.render_only:
+        prompt = await state.inflight.run(request.receive, lambda: state.sessions.render(asked))
+        return _json(encoder.rendered(prompt or "", sum(len(m.images) for m in wanted.messages)))
+    return _answer(state, wanted, encoder, state.sessions.chat(asked), asked.options.ignored)
+
+
+def _answer(
+    state: State,
+    wanted: Inference,
+    encoder: answers.Encoder,
+    events: AsyncIterator[Batch],
+    ignored: tuple[str, ...],
+) -> Response:
+    """A generation as a response; options that mean nothing here are named in a header."""
+    headers = {"x-corral-ignored-options": ", ".join(_header_text(name) for name in ignored)} if ignored else {}
+    return Generation(state, encoder, events, headers, stream=wanted.stream)
+
+
+class Generation(Response):
+    """Writes a generation as it comes, or as one object. What fails before the first event gets its own status.
+
+    The client's hang-up stops the generation; so does the end of the server, which the client is told.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        encoder: answers.Encoder,
+        events: AsyncIterator[Batch],
+        headers: dict[str, str],
+        *,
+        stream: bool,
+    ) -> None:
+        super().__init__(headers=headers, media_type=NDJSON if stream else JSON)
+        self._state = state
+        self._encoder = encoder
+        self._events = events
+        self._stream = stream
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+        inflight = self._state.inflight
+        try:
+            async with inflight.scope(receive) as cancel, aclosing(self._events):  # type: ignore[type-var]
+                if not self._stream:
+                    body = self._encoder.whole([batch async for batch in self._events])
+                    await _json(body, headers=dict(self.headers))(scope, receive, send)
+                    return
+                async for batch in self._events:
+                    if not begun:
+                        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                        begun = True
+                    if lines := self._encoder.lines(batch):
+                        await send({"type": "http.response.body", "body": lines, "more_body": True})
+            failure = Refusal(503, SHUTTING_DOWN) if inflight.closing and cancel.cancelled_caught else None
+        except CorralError as exc:
+            failure = refusal_of(exc)
+        if failure is not None and not begun:
+            await error_response(failure)(scope, receive, send)
+            return
+        if begun:
+            last = answers.error_line(str(failure)) if failure else b""
+            await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+def error_response(refusal: Refusal) -> Response:
+    """An error as Ollama words and types it."""
+    return Response(answers.error_body(str(refusal)), refusal.status, refusal.headers, JSON)
+
+
+def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
+    headers = {k: v for k, v in (headers or {}).items() if k.startswith("x-")}
+    return Response(body, headers=headers, media_type=JSON)
+
+
+def _header_text(text: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+
+
+def _reference(model: str, *, empty: CorralError) -> ModelName:
+    """The name that a request means; cloud models do not exist here."""
+    if not model.strip():
+        raise empty
+    try:
+        reference = ModelReference.parse(model)
+    except InvalidName as exc:
+        raise Refusal(400, "invalid model name") from exc
+    if reference.source == "cloud":
+        raise Refusal(403, "ollama cloud is disabled: remote model is unavailable")
+    return reference.name
+
+
+async def _spec(state: State, model: str, *, empty: CorralError) -> ModelSpec:
+    name = _reference(model, empty=empty)
+    try:
+        return await to_thread.run_sync(state.library.resolve, name)
+    except ModelNotFound as exc:
+        raise Refusal(404, f"model '{model}' not found") from exc
+
+
+def _require(spec: ModelSpec, wanted: Inference, capability: str, act: str) -> None:
+    if capability not in spec.capabilities:
+        raise NotSupported(f"{quoted(wanted.model)} does not support {act}")

@@ -1,0 +1,30 @@
+"""What lives as long as the server, opened once and handed to every route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from corral.config import Settings
+from corral.library import Library
+from corral.runtime.pool import EnginePool
+from corral.runtime.session import Sessions
+from corral.server.inflight import Inflight
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The parts of a running server."""
+
+    settings: Settings
+    library: Library
+    pool: EnginePool
+    sessions: Sessions
+    inflight: Inflight
+
+    @classmethod
+    def of(cls, request: Request) -> State:
+        """The state of the server that received ``request``."""
+        state: State = request.app.state.corral
+        return state
