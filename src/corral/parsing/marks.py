@@ -66,7 +66,7 @@ class ThinkingSplitter:
 
     def __init__(self, opening: str, closing: str, *, inside: bool = False) -> None:
         self._opening, self._closing = opening, closing
-        self._state: Literal["start", "thinking", "gap", "text"] = "thinking" if inside else "start"
+        self._state: Literal["start", "opened", "thinking", "gap", "text"] = "thinking" if inside else "start"
         self._held = ""
 
     def feed(self, text: str) -> list[Piece]:
@@ -80,7 +80,7 @@ class ThinkingSplitter:
     def flush(self) -> list[Piece]:
         """What was held back, now that no more comes."""
         rest, self._held = self._held, ""
-        if not rest or self._state == "gap":
+        if not rest or self._state in ("opened", "gap"):
             return []
         return [("thinking" if self._state == "thinking" else "text", rest)]
 
@@ -89,11 +89,14 @@ class ThinkingSplitter:
         if self._state == "start":
             begin = self._held.lstrip()
             if begin.startswith(self._opening):
-                self._held, self._state = begin[len(self._opening) :].lstrip("\n"), "thinking"
+                self._held, self._state = begin[len(self._opening) :], "opened"
                 return True
             if self._opening.startswith(begin):  # also when nothing but white space came so far
                 return False
             self._state = "text"
+        if self._state == "opened":
+            self._held = self._held.lstrip()
+            self._state = "thinking" if self._held else "opened"
         if self._state == "thinking":
             thought, closed, rest = self._held.partition(self._closing)
             keep = 0 if closed else held_back(thought, self._closing)

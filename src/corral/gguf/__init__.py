@@ -1,0 +1,16 @@
+"""GGUF: the file format of llama.cpp's models."""
+
+from corral.gguf.facts import ModelFacts, human_count, model_facts
+from corral.gguf.reader import ArraySummary, Float32, GgufFile, TensorInfo, Value, read_gguf
+
+__all__ = [
+    "ArraySummary",
+    "Float32",
+    "GgufFile",
+    "ModelFacts",
+    "TensorInfo",
+    "Value",
+    "human_count",
+    "model_facts",
+    "read_gguf",
+]

@@ -1,0 +1,131 @@
+"""What Corral wants to know of a model, read from its GGUF metadata. Pure functions.
+
+Keys: the GGUF specification. Capabilities: the rules of Ollama's ``show``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from corral.gguf.reader import ArraySummary, GgufFile, Value
+from corral.gguf.types import FILE_TYPES, TENSOR_TYPES
+
+_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
+_STRIPS_HISTORY = re.compile(r"content\.split\((['\"])</think>\1\)")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model in figures. ``None`` where the file does not say."""
+
+    architecture: str
+    name: str
+    parameter_count: int
+    quantization: str
+    context_length: int | None
+    embedding_length: int | None
+    kv_values_per_token: int  # numbers that the cache keeps for one token, over all layers
+    chat_template: str | None
+    pooling_type: int | None
+    has_vision: bool
+    has_audio: bool
+    is_adapter: bool
+
+    @property
+    def parameter_size(self) -> str:
+        """The number of parameters for people: ``4.46M``, ``1.2B``."""
+        return human_count(self.parameter_count)
+
+    def kv_bytes_per_token(self, cache_type: str) -> int:
+        """Bytes that the cache takes for one token of one sequence, in a number format such as ``f16``."""
+        kind = _BY_NAME[cache_type.upper()]
+        return -(-self.kv_values_per_token * kind.bytes // kind.block)
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What the file by itself can do, by its own chat template and its parts."""
+        found = []
+        template = self.chat_template or ""
+        if "tools" in template or "tool_call" in template:
+            found.append("tools")
+        strips = _STRIPS_HISTORY.search(template) and not ("reasoning_content" in template or "<SPECIAL_12>" in template)
+        if ("<think>" in template and "</think>" in template) or strips:
+            found.append("thinking")
+        found.append("completion" if self.pooling_type is None else "embedding")
+        if self.has_vision:
+            found.append("vision")
+        if self.has_audio:
+            found.append("audio")
+        return tuple(found)
+
+
+def model_facts(file: GgufFile) -> ModelFacts:
+    """The facts of ``file``, which may have been read without its arrays."""
+    metadata = file.metadata
+    architecture = _text(metadata.get("general.architecture")) or "unknown"
+
+    def of_architecture(key: str) -> Value | None:
+        return metadata.get(f"{architecture}.{key}")
+
+    file_type = metadata.get("general.file_type")
+    return ModelFacts(
+        architecture=architecture,
+        name=_text(metadata.get("general.name")) or "",
+        parameter_count=sum(tensor.elements for tensor in file.tensors),
+        quantization=FILE_TYPES.get(file_type, "unknown") if isinstance(file_type, int) else "unknown",
+        context_length=_number(of_architecture("context_length")),
+        embedding_length=_number(of_architecture("embedding_length")),
+        kv_values_per_token=_kv_values_per_token(file, architecture),
+        chat_template=_text(metadata.get("tokenizer.chat_template")),
+        pooling_type=_number(of_architecture("pooling_type")),
+        has_vision=of_architecture("vision.block_count") is not None,
+        has_audio=of_architecture("audio.block_count") is not None,
+        is_adapter=metadata.get("general.type") == "adapter",
+    )
+
+
+def human_count(count: int) -> str:
+    """``count`` as lists of models show it.
+
+    >>> [human_count(n) for n in (4_461_824, 567_000_000, 1_235_814_432, 7_000_000_000, 12_345, 7)]
+    ['4.46M', '567M', '1.2B', '7B', '12K', '7']
+    """
+    if count >= 1_000_000_000:
+        return f"{count / 1e9:.1f}".removesuffix(".0") + "B"
+    if count >= 1_000_000:
+        millions = f"{count / 1e6:.2f}"
+        return millions.removesuffix(".00") + "M"
+    return f"{count // 1000}K" if count >= 1000 else str(count)
+
+
+def _kv_values_per_token(file: GgufFile, architecture: str) -> int:
+    """Keys and values of all layers; a list of heads per layer counts each by itself."""
+
+    def value(key: str) -> Value | None:
+        return file.metadata.get(f"{architecture}.{key}")
+
+    layers = _number(value("block_count")) or 0
+    heads = value("attention.head_count_kv")
+    queries = _number(value("attention.head_count")) or 1
+    if isinstance(heads, list):
+        total_heads = sum(n for n in heads if isinstance(n, int))
+    else:
+        total_heads = (_number(heads) or queries) * layers
+    width = (_number(value("embedding_length")) or 0) // queries
+    key_length = _number(value("attention.key_length")) or width
+    value_length = _number(value("attention.value_length")) or width
+    return total_heads * (key_length + value_length)
+
+
+def _text(value: Value | None) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Value | None) -> int | None:
+    """A whole number; of a list per layer the largest, for those that only want to know how big things get."""
+    if isinstance(value, list):
+        return max((n for n in value if isinstance(n, int)), default=None)
+    if isinstance(value, ArraySummary | bool) or not isinstance(value, int):
+        return None
+    return value

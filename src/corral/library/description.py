@@ -1,0 +1,75 @@
+"""What the library says of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from corral.gguf import ModelFacts, TensorInfo
+from corral.names import ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """A model in a few words. ``families`` is ``None`` where nobody said."""
+
+    parent_model: str
+    format: str
+    family: str
+    families: tuple[str, ...] | None
+    parameter_size: str
+    quantization_level: str
+    context_length: int | None = None
+    embedding_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """A model as a list shows it. ``digest`` is the sha256 of its manifest, its ID; ``size`` is bytes of all its blobs."""
+
+    name: ModelName
+    digest: str
+    size: int
+    modified_at: datetime
+    details: Details
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """All that is needed to run a model. ``template`` is a Go template, if the model has one."""
+
+    name: ModelName
+    digest: str
+    weights: Path
+    adapters: tuple[Path, ...]
+    projectors: tuple[Path, ...]
+    template: str | None
+    system: str | None
+    parameters: Mapping[str, object] = field(repr=False)
+    messages: tuple[tuple[str, str], ...]
+    capabilities: tuple[str, ...]
+    details: Details
+    facts: ModelFacts | None = field(repr=False)
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """All there is to say of a model. Texts are empty where there is none."""
+
+    license: str
+    modelfile: str
+    parameters: str
+    template: str
+    system: str
+    details: Details
+    messages: tuple[tuple[str, str], ...]
+    model_info: Mapping[str, object]
+    projector_info: Mapping[str, object]
+    tensors: tuple[TensorInfo, ...]
+    capabilities: tuple[str, ...]
+    modified_at: datetime
+    requires: str

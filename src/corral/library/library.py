@@ -1,0 +1,301 @@
+"""The library: every model on this machine, from the store's manifests and the models' own files."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from corral.errors import CorralError, CorruptManifest, ModelNotFound, NotSupported, StoreError
+from corral.gguf import ArraySummary, Float32, ModelFacts, model_facts, read_gguf
+from corral.library.description import Details, ModelDetails, ModelSpec, ModelSummary
+from corral.library.texts import modelfile, parameter_lines
+from corral.names import ModelName
+from corral.store import Layer, Manifest, MediaType, Store, StoredManifest
+from corral.store.manifest import CONFIG_TYPE
+from corral.tiny import TINY_FILE, TINY_LICENSE, TINY_NAME
+
+logger = logging.getLogger(__name__)
+
+_SMALL_ARRAY = 8  # elements; longer ones are left out of `show` unless it is asked for everything
+_LEFT_OUT = ("general.name", "tokenizer.chat_template")
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What a manifest's small blobs say."""
+
+    config: Mapping[str, Any]
+    template: str | None
+    system: str
+    parameters: Mapping[str, object]
+    messages: tuple[tuple[str, str], ...]
+    licenses: tuple[str, ...]
+
+
+class Library:
+    """The models of one store. Methods block on files; safe to call from threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._facts: dict[tuple[str, int, int], ModelFacts] = {}
+        self._specs: dict[ModelName, tuple[tuple[int, int] | None, ModelSpec]] = {}
+        self._installing = threading.Lock()
+
+    def list(self) -> list[ModelSummary]:
+        """Every model whose manifest can be read, newest first."""
+        entries = sorted(
+            self.store.entries(), key=lambda entry: (-(entry.modified_ns // 1_000_000_000), entry.name.short)
+        )
+        return [self._summary(entry) for entry in entries]
+
+    def resolve(self, name: ModelName) -> ModelSpec:
+        """All that is needed to run ``name``.
+
+        Raises `ModelNotFound`, `CorruptManifest`, `GgufError` for weights that are no model, `StoreError` for a missing file.
+        """
+        cached = self._specs.get(name)
+        if cached is not None and cached[0] is not None:
+            stamp, spec = cached
+            if self.store.stamp(spec.name) == stamp and spec.weights.exists():
+                return spec
+        entry = self._read(name)
+        spec = self._spec(entry)
+        self._specs[name] = (self.store.stamp(entry.name), spec)
+        return spec
+
+    def show(
+        self,
+        name: ModelName,
+        *,
+        verbose: bool = False,
+        system: str = "",
+        options: Mapping[str, object] | None = None,
+    ) -> ModelDetails:
+        """All there is to say of ``name``. ``system`` and ``options`` are shown as if the model had them.
+
+        ``verbose`` gives long arrays too, which are ``None`` otherwise. Raises as `resolve` does.
+        """
+        entry = self._read(name)
+        spec, contents = self._spec(entry), self._contents(entry.manifest)
+        said = system or contents.system
+        return ModelDetails(
+            license="\n".join(contents.licenses),
+            modelfile=modelfile(
+                entry.name.short,
+                weights=spec.weights,
+                adapters=spec.adapters,
+                projectors=spec.projectors,
+                template=contents.template,
+                system=said,
+                parameters={**contents.parameters, **(options or {})},
+                licenses=contents.licenses,
+                messages=contents.messages,
+            ),
+            parameters=parameter_lines(contents.parameters),
+            template=contents.template or (spec.facts.chat_template if spec.facts else None) or "",
+            system=said,
+            details=replace(spec.details, context_length=None, embedding_length=None),
+            messages=contents.messages,
+            model_info=_info(spec.weights, verbose) if spec.facts else {},
+            projector_info=_info(spec.projectors[0], verbose) if spec.projectors else {},
+            tensors=read_gguf(spec.weights, arrays=False).tensors,
+            capabilities=spec.capabilities,
+            modified_at=entry.modified_at,
+            requires=str(contents.config.get("requires") or ""),
+        )
+
+    def copy(self, source: ModelName, destination: ModelName) -> None:
+        """Give a model a second name. Raises `ModelNotFound`."""
+        self._read(source)
+        self.store.copy(source, destination)
+
+    def delete(self, name: ModelName) -> None:
+        """Remove a model and the files that no other model uses. Raises `ModelNotFound`."""
+        self.store.delete(name)
+
+    # -- the model in the box -----------------------------------------------------------------------------------
+
+    def install_tiny(self) -> None:
+        """Put Tiny into the store as an ordinary model. Doing it twice, or twice at once, does no harm."""
+        facts = model_facts(read_gguf(TINY_FILE, arrays=False))
+        config = {
+            "model_format": "gguf",
+            "model_family": facts.architecture,
+            "model_families": [facts.architecture],
+            "model_type": facts.parameter_size,
+            "file_type": facts.quantization,
+            "architecture": "amd64",
+            "os": "linux",
+        }
+        with self._installing:
+            layers = (
+                self.store.add_file(TINY_FILE, MediaType.MODEL),
+                self.store.add_file(TINY_LICENSE, MediaType.LICENSE),
+            )
+            configuration = self.store.add_bytes(orjson.dumps(config), CONFIG_TYPE)
+            self.store.write(ModelName.parse(TINY_NAME), Manifest(configuration, layers))
+        logger.info("installed %s, the model that ships with Corral", TINY_NAME)
+
+    def _read(self, name: ModelName) -> StoredManifest:
+        """The manifest of ``name``. Tiny is installed when it is first asked for."""
+        try:
+            return self.store.read(name)
+        except ModelNotFound:
+            if name.key != ModelName.parse(TINY_NAME).key:
+                raise
+        self.install_tiny()
+        return self.store.read(name)
+
+    # -- from blobs to facts ------------------------------------------------------------------------------------
+
+    def _spec(self, entry: StoredManifest) -> ModelSpec:
+        contents = self._contents(entry.manifest)
+        if contents.config.get("remote_model"):
+            raise NotSupported(f'"{entry.name.short}" runs on a remote server, which Corral does not do')
+        models = entry.manifest.of_type(MediaType.MODEL)
+        if not models:
+            raise CorruptManifest(f'"{entry.name.short}" has no weights that Corral can run')
+        weights, adapters, projectors = (
+            tuple(self._blob(entry, layer) for layer in layers)
+            for layers in (
+                models[-1:],
+                entry.manifest.of_type(MediaType.ADAPTER),
+                entry.manifest.of_type(MediaType.PROJECTOR),
+            )
+        )
+        facts = self._facts_of(weights[0]) if contents.config.get("model_format") != "safetensors" else None
+        if facts is not None and facts.is_adapter:
+            raise CorruptManifest(f'the weights of "{entry.name.short}" are an adapter, not a model')
+        return ModelSpec(
+            name=entry.name,
+            digest=entry.digest,
+            weights=weights[0],
+            adapters=adapters,
+            projectors=projectors,
+            template=contents.template,
+            system=contents.system or None,
+            parameters=contents.parameters,
+            messages=contents.messages,
+            capabilities=_capabilities(contents, facts, bool(projectors)),
+            details=_details(models[-1], contents.config, facts),
+            facts=facts,
+            size=entry.manifest.size,
+        )
+
+    def _summary(self, entry: StoredManifest) -> ModelSummary:
+        """Never fails: a model whose files are damaged is listed with what is left."""
+        try:
+            spec = self._spec(entry)
+            details, capabilities = spec.details, spec.capabilities
+        except CorralError as exc:
+            logger.debug("%s is listed without its facts: %s", entry.name.short, exc)
+            details, capabilities = self._details_from_config(entry)
+        return ModelSummary(
+            entry.name, entry.digest, entry.manifest.size, entry.modified_at, details, capabilities
+        )
+
+    def _details_from_config(self, entry: StoredManifest) -> tuple[Details, tuple[str, ...]]:
+        try:
+            config = _json_object(self.store.read_blob(entry.manifest.config.digest))
+        except CorralError:
+            config = {}
+        models = entry.manifest.of_type(MediaType.MODEL)
+        return _details(models[-1] if models else None, config, None), tuple(config.get("capabilities") or ())
+
+    def _contents(self, manifest: Manifest) -> _Contents:
+        templates = manifest.of_type(MediaType.TEMPLATE, MediaType.PROMPT)
+        systems = manifest.of_type(MediaType.SYSTEM)
+        params = manifest.of_type(MediaType.PARAMS)
+        messages = manifest.of_type(MediaType.MESSAGES)
+        return _Contents(
+            config=_json_object(self.store.read_blob(manifest.config.digest)),
+            template=self._text(templates[-1]) if templates else None,
+            system=self._text(systems[-1]) if systems else "",
+            parameters=_json_object(self.store.read_blob(params[-1].digest)) if params else {},
+            messages=_messages(self.store.read_blob(messages[-1].digest)) if messages else (),
+            licenses=tuple(self._text(layer) for layer in manifest.of_type(MediaType.LICENSE)),
+        )
+
+    def _text(self, layer: Layer) -> str:
+        return self.store.read_blob(layer.digest).decode(errors="replace")
+
+    def _blob(self, entry: StoredManifest, layer: Layer) -> Path:
+        path = self.store.blob_path(layer.digest)
+        if not path.is_file():
+            raise StoreError(
+                f'a file of "{entry.name.short}" is missing from the model store: {layer.digest}; '
+                f"try: corral rm {entry.name.short}, then get it again"
+            )
+        return path
+
+    def _facts_of(self, weights: Path) -> ModelFacts:
+        status = weights.stat()
+        key = (weights.name, status.st_size, status.st_mtime_ns)
+        facts = self._facts.get(key)
+        if facts is None:
+            facts = self._facts[key] = model_facts(read_gguf(weights, arrays=False))
+        return facts
+
+
+def _capabilities(contents: _Contents, facts: ModelFacts | None, has_projector: bool) -> tuple[str, ...]:
+    """By the rules of Ollama's ``show``, the same wherever a model is looked at."""
+    found = [*(contents.config.get("capabilities") or ()), *(facts.capabilities if facts else ())]
+    if has_projector:
+        found.append("vision")
+    return tuple(dict.fromkeys(str(capability) for capability in found))
+
+
+def _details(model: Layer | None, config: Mapping[str, Any], facts: ModelFacts | None) -> Details:
+    families = config.get("model_families")
+    quantization = str(config.get("file_type") or "")
+    if quantization in ("", "unknown") and facts is not None:
+        quantization = facts.quantization
+    return Details(
+        parent_model=model.origin if model else "",
+        format=str(config.get("model_format") or ""),
+        family=str(config.get("model_family") or (facts.architecture if facts else "")),
+        families=tuple(map(str, families)) if isinstance(families, list) else None,
+        parameter_size=str(config.get("model_type") or (facts.parameter_size if facts else "")),
+        quantization_level=quantization,
+        context_length=facts.context_length if facts else None,
+        embedding_length=facts.embedding_length if facts else None,
+    )
+
+
+def _info(path: Path, verbose: bool) -> dict[str, object]:
+    """The metadata of a GGUF file as ``show`` gives it: keys in order, long arrays ``None``."""
+    file = read_gguf(path, arrays=verbose)
+    info: dict[str, object] = {k: v for k, v in file.metadata.items() if k not in _LEFT_OUT}
+    info["general.parameter_count"] = sum(tensor.elements for tensor in file.tensors)
+    return {key: _shown(info[key], verbose) for key in sorted(info)}
+
+
+def _shown(value: object, verbose: bool) -> object:
+    if isinstance(value, Float32):
+        return value.shortest
+    if isinstance(value, ArraySummary) or (isinstance(value, list) and len(value) > _SMALL_ARRAY and not verbose):
+        return None
+    return [_shown(item, verbose) for item in value] if isinstance(value, list) else value
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise CorruptManifest(f"a file of the model is not JSON: {exc}") from exc
+    if not isinstance(document, dict):
+        raise CorruptManifest("a file of the model is not a JSON object")
+    return document
+
+
+def _messages(data: bytes) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((str(m["role"]), str(m["content"])) for m in orjson.loads(data))
+    except (orjson.JSONDecodeError, TypeError, KeyError) as exc:
+        raise CorruptManifest(f"the messages of the model are damaged: {exc}") from exc

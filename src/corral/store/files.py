@@ -1,0 +1,105 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from corral.errors import StoreError
+from corral.names import Digest
+
+# Ollama takes any name in its folder of blobs that is no digest for a leftover, and so do we.
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = "sha256-", ".corral-tmp"
+CHUNK_BYTES = 1 << 20
+
+_ADVICE = {
+    errno.ENOSPC: "there is no space left on the device; free some, or choose another folder with CORRAL_MODELS",
+    errno.EDQUOT: "the quota of the disk is used up; free some space, or choose another folder with CORRAL_MODELS",
+    errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
+    errno.EROFS: "the file system is read-only; choose another folder with CORRAL_MODELS",
+    errno.EACCES: "permission denied; change the owner of the folder, or choose another one with CORRAL_MODELS",
+    errno.EPERM: "not permitted; change the owner of the folder, or choose another one with CORRAL_MODELS",
+}
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what the system says of ``path`` into a `StoreError` that says what to try."""
+    try:
+        yield
+    except OSError as exc:
+        number = exc.errno if exc.errno is not None else 0
+        raise StoreError(f"cannot write to the model store {path}: {_ADVICE.get(number, exc.strerror)}") from exc
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path``: whoever looks sees the old file or the new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, ".", path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            _settle(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_blob(folder: Path, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+    """Put what ``chunks`` hold into ``folder`` under its digest; digest and size. A blob that is there already stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, TEMPORARY_PREFIX, folder)
+    temporary = Path(name)
+    try:
+        hasher, size = hashlib.sha256(), 0
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in chunks:
+                hasher.update(chunk)
+                file.write(chunk)
+                size += len(chunk)
+            _settle(file.fileno())
+        digest = Digest(hasher.hexdigest())
+        target = folder / digest.file_name
+        if target.exists() and target.stat().st_size == size:
+            target.touch()  # it is wanted now: whoever clears leftovers goes by age
+            temporary.unlink()
+        else:
+            temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+    return digest, size
+
+
+def chunks_of(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, a piece at a time."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` last; not every system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _settle(descriptor: int) -> None:
+    """Readable by everyone, as Ollama's files are, and on the disk."""
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, 0o644)
+    os.fsync(descriptor)

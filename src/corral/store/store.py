@@ -1,0 +1,281 @@
+"""The store: a folder with ``manifests`` and ``blobs``, shared with whoever else uses it.
+
+Nothing is created until something is written. Every path is made of a `ModelName` or a `Digest`. Names that differ only in
+case mean one model, in whatever spelling it was stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from corral.errors import CorruptManifest, InvalidDigest, InvalidName, ModelNotFound, StoreError
+from corral.names import Digest, ModelName
+from corral.store.files import (
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
+    chunks_of,
+    translated,
+    write_atomically,
+    write_blob,
+)
+from corral.store.locks import locked
+from corral.store.manifest import Layer, Manifest
+
+logger = logging.getLogger(__name__)
+
+_LEFTOVER_S = 24 * 3600
+_PARTIAL_S = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it lies in the store. ``digest`` is the sha256 of its bytes, and the model's ID."""
+
+    name: ModelName
+    manifest: Manifest
+    digest: str
+    modified_at: datetime
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a clean-up took away."""
+
+    files: tuple[str, ...] = ()
+    size_bytes: int = 0
+
+
+class Store:
+    """A model store in ``root``. Safe to use from threads and beside other processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._manifests = root / "manifests"
+        self._blobs = root / "blobs"
+        self._complained: dict[ModelName, int] = {}
+
+    # -- manifests ----------------------------------------------------------------------------------------------
+
+    def find(self, name: ModelName) -> ModelName | None:
+        """``name`` in the spelling under which it is stored, or ``None``."""
+        if (self._manifests / name.path).is_file():
+            return name
+        folder, spelled = self._manifests, []
+        for part in name.path.parts:
+            actual = _spelling(folder, part)
+            if actual is None:
+                return None
+            spelled.append(actual)
+            folder = folder / actual
+        return ModelName.from_path(PurePosixPath(*spelled)) if folder.is_file() else None
+
+    def names(self) -> list[ModelName]:
+        """The names of all manifests, readable or not. What has no valid name is passed over."""
+        names = []
+        for path in self._manifests.glob("*/*/*/*"):
+            try:
+                name = ModelName.from_path(PurePosixPath(path.relative_to(self._manifests).as_posix()))
+            except InvalidName:
+                continue
+            if path.is_file():
+                names.append(name)
+        return names
+
+    def read(self, name: ModelName) -> StoredManifest:
+        """The manifest of ``name``. Raises `ModelNotFound`, and `CorruptManifest` when it cannot be read."""
+        stored = self.find(name)
+        if stored is None:
+            raise ModelNotFound(name.short)
+        path = self._manifests / stored.path
+        try:
+            data, status = path.read_bytes(), path.stat()
+            manifest = Manifest.parse(data)
+        except FileNotFoundError:
+            raise ModelNotFound(name.short) from None
+        except OSError as exc:
+            raise CorruptManifest(f'the manifest of "{name.short}" cannot be read: {exc.strerror}') from exc
+        except CorruptManifest as exc:
+            raise CorruptManifest(
+                f'the manifest of "{name.short}" is damaged: {exc}; try: corral rm {name.short}, then get it again'
+            ) from exc
+        modified_at = datetime.fromtimestamp(status.st_mtime, UTC).astimezone()
+        return StoredManifest(stored, manifest, hashlib.sha256(data).hexdigest(), modified_at, status.st_mtime_ns)
+
+    def stamp(self, name: ModelName) -> tuple[int, int] | None:
+        """What changes when the manifest of ``name`` (in its stored spelling) does; ``None`` if there is none."""
+        try:
+            status = (self._manifests / name.path).stat()
+        except OSError:
+            return None
+        return (status.st_mtime_ns, status.st_ino)
+
+    def entries(self) -> list[StoredManifest]:
+        """All manifests that can be read. One that cannot hides only itself, and is logged once."""
+        entries = []
+        for name in self.names():
+            try:
+                entries.append(self.read(name))
+            except ModelNotFound:
+                continue  # removed since it was listed
+            except CorruptManifest as exc:
+                stamp = (self.stamp(name) or (0, 0))[0]
+                if self._complained.get(name) != stamp:
+                    self._complained[name] = stamp
+                    logger.warning("%s", exc)
+        return entries
+
+    def write(self, name: ModelName, manifest: Manifest) -> None:
+        """Make ``name`` mean ``manifest``, whose blobs must be here. The change happens at once or not at all."""
+        self._put(self.find(name) or name, manifest.serialise())
+
+    def copy(self, source: ModelName, destination: ModelName) -> None:
+        """Make ``destination`` mean what ``source`` means. Onto itself it changes nothing."""
+        stored = self.find(source)
+        if stored is None:
+            raise ModelNotFound(source.short)
+        target = self.find(destination) or destination
+        if target == stored:
+            return
+        try:
+            data = (self._manifests / stored.path).read_bytes()
+        except OSError as exc:
+            raise CorruptManifest(f'the manifest of "{source.short}" cannot be read: {exc.strerror}') from exc
+        self._put(target, data)
+
+    def delete(self, name: ModelName) -> None:
+        """Remove a model, and of its blobs those that no other model uses."""
+        with locked(self.root):
+            stored = self.find(name)
+            if stored is None:
+                raise ModelNotFound(name.short)
+            try:
+                blobs = {layer.digest for layer in self.read(stored).manifest.blobs}
+            except CorruptManifest:
+                blobs = set()  # whatever it used is found by the next clean-up
+            with translated(self.root):
+                (self._manifests / stored.path).unlink()
+                self._remove_empty_folders()
+            used = self._used()
+            if used is None:
+                logger.warning("a manifest cannot be read, so no file of %s was removed", name.short)
+                return
+            with translated(self.root):
+                for digest in blobs - used:
+                    self.blob_path(digest).unlink(missing_ok=True)
+
+    # -- blobs --------------------------------------------------------------------------------------------------
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Where the blob lies or would lie."""
+        path = self._blobs / digest.file_name
+        legacy = self._blobs / str(digest)  # older versions of Ollama wrote a colon
+        return legacy if not path.exists() and legacy.exists() else path
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the blob is here."""
+        return self.blob_path(digest).is_file()
+
+    def add_bytes(self, data: bytes, media_type: str) -> Layer:
+        """Store ``data`` as a blob."""
+        return self._add((data,), media_type)
+
+    def add_file(self, path: Path, media_type: str) -> Layer:
+        """Store a copy of the file as a blob."""
+        return self._add(chunks_of(path), media_type)
+
+    def read_blob(self, digest: Digest) -> bytes:
+        """The bytes of a small blob. Raises `StoreError`."""
+        try:
+            return self.blob_path(digest).read_bytes()
+        except OSError as exc:
+            raise StoreError(f"the file {digest} of the model store cannot be read: {exc.strerror}") from exc
+
+    # -- clean-up -----------------------------------------------------------------------------------------------
+
+    def prune(self) -> Removed:
+        """Remove what no model uses and nobody has touched for a day; half-done downloads stay for a month.
+
+        While any manifest cannot be read its blobs are unknown, so then no blob goes. A store that cannot be written is left alone.
+        """
+        if not self._blobs.is_dir():
+            return Removed()
+        try:
+            with locked(self.root):
+                return self._prune()
+        except StoreError as exc:
+            logger.info("not cleaning up: %s", exc)
+            return Removed()
+
+    def _prune(self) -> Removed:
+        used, now = self._used(), time.time()
+        files, size = [], 0
+        for path in self._blobs.iterdir():
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            if _is_leftover(path.name, used, now - status.st_mtime):
+                with translated(self.root):
+                    path.unlink(missing_ok=True)
+                files.append(path.name)
+                size += status.st_size
+        with translated(self.root):
+            self._remove_empty_folders()
+        if files:
+            logger.info("removed %d files that no model uses, %d bytes", len(files), size)
+        return Removed(tuple(files), size)
+
+    def _used(self) -> set[Digest] | None:
+        """The blobs that manifests refer to; ``None`` when that cannot be known."""
+        used: set[Digest] = set()
+        for name in self.names():
+            try:
+                used |= {layer.digest for layer in self.read(name).manifest.blobs}
+            except ModelNotFound:
+                continue
+            except CorruptManifest:
+                return None
+        return used
+
+    def _put(self, name: ModelName, data: bytes) -> None:
+        with locked(self.root), translated(self.root):
+            write_atomically(self._manifests / name.path, data)
+
+    def _add(self, chunks: Iterable[bytes], media_type: str) -> Layer:
+        with translated(self.root):
+            digest, size = write_blob(self._blobs, chunks)
+        return Layer(media_type, digest, size)
+
+    def _remove_empty_folders(self) -> None:
+        for depth in (3, 2, 1):
+            for folder in self._manifests.glob("/".join("*" * depth)):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _spelling(folder: Path, part: str) -> str | None:
+    if (folder / part).exists():
+        return part
+    try:
+        return next((path.name for path in sorted(folder.iterdir()) if path.name.lower() == part.lower()), None)
+    except OSError:
+        return None
+
+
+def _is_leftover(name: str, used: set[Digest] | None, age_s: float) -> bool:
+    if name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX):
+        return age_s > _LEFTOVER_S
+    if "-partial" in name:
+        return age_s > _PARTIAL_S
+    try:
+        digest = Digest.parse(name)
+    except InvalidDigest:
+        return False  # not ours to judge
+    return used is not None and digest not in used and age_s > _LEFTOVER_S
