@@ -15,7 +15,11 @@ HEX = "0123456789abcdef" * 4
         ("tiny:q4", "registry.ollama.ai/library/tiny:q4", "tiny:q4"),
         ("me/tiny", "registry.ollama.ai/me/tiny:latest", "me/tiny:latest"),
         ("hf.co/me/tiny", "hf.co/me/tiny:latest", "hf.co/me/tiny:latest"),
-        ("localhost:5000/library/tiny", "localhost:5000/library/tiny:latest", "localhost:5000/library/tiny:latest"),
+        (
+            "localhost:5000/library/tiny",
+            "localhost:5000/library/tiny:latest",
+            "localhost:5000/library/tiny:latest",
+        ),
         ("http://host:80/a/b:c", "host:80/a/b:c", "host:80/a/b:c"),
         ("Registry.Ollama.AI/Library/Tiny:Latest", "Registry.Ollama.AI/Library/Tiny:Latest", "Tiny:Latest"),
         ("a_b-c.d:1.5b-x", "registry.ollama.ai/library/a_b-c.d:1.5b-x", "a_b-c.d:1.5b-x"),
@@ -74,7 +78,19 @@ def test_a_digest_is_read_in_both_spellings_and_kept_in_one() -> None:
     assert str(Digest(HEX)) == f"sha256:{HEX}"
 
 
-@pytest.mark.parametrize("text", ["", HEX, "sha256:", f"sha256:{HEX[:-1]}", f"sha256:{HEX}0", f"sha512:{HEX}", f"sha256:../{HEX[3:]}", f"sha256:{HEX}\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        HEX,
+        "sha256:",
+        f"sha256:{HEX[:-1]}",
+        f"sha256:{HEX}0",
+        f"sha512:{HEX}",
+        f"sha256:../{HEX[3:]}",
+        f"sha256:{HEX}\n",
+    ],
+)
 def test_what_is_not_a_digest_is_refused(text: str) -> None:
     with pytest.raises(InvalidDigest, match="invalid digest format"):
         Digest.parse(text)

@@ -116,10 +116,16 @@ class Settings:
     """Every setting of Corral. Durations are seconds, sizes bytes; ``inf`` is for ever."""
 
     host: Address = _setting(
-        Address("127.0.0.1", DEFAULT_PORT), _address, "Address to listen on, and where clients look.", "OLLAMA_HOST"
+        Address("127.0.0.1", DEFAULT_PORT),
+        _address,
+        "Address to listen on, and where clients look.",
+        "OLLAMA_HOST",
     )
     models: Path = _setting(
-        Path("~/.ollama/models").expanduser(), _path, "Folder of the model store, in Ollama's layout.", "OLLAMA_MODELS"
+        Path("~/.ollama/models").expanduser(),
+        _path,
+        "Folder of the model store, in Ollama's layout.",
+        "OLLAMA_MODELS",
     )
     data: Path = _setting(
         Path(platformdirs.user_data_dir("corral", appauthor=False)),
@@ -141,15 +147,23 @@ class Settings:
     max_loaded_models: int = _setting(
         0, _count(0), "Models in memory at a time; 0 is as many as fit.", "OLLAMA_MAX_LOADED_MODELS"
     )
-    max_queue: int = _setting(512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE")
+    max_queue: int = _setting(
+        512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE"
+    )
     origins: tuple[str, ...] = _setting(
         (), _origins, "Web origins allowed besides local ones, comma-separated; * is all.", "OLLAMA_ORIGINS"
     )
     flash_attention: str = _setting(
-        "auto", _choice("auto", "on", "off", "1", "0", "true", "false"), "Flash attention.", "OLLAMA_FLASH_ATTENTION"
+        "auto",
+        _choice("auto", "on", "off", "1", "0", "true", "false"),
+        "Flash attention.",
+        "OLLAMA_FLASH_ATTENTION",
     )
     kv_cache_type: str = _setting(
-        "f16", _choice("f32", "f16", "bf16", "q8_0", "q4_0"), "Number format of the KV cache.", "OLLAMA_KV_CACHE_TYPE"
+        "f16",
+        _choice("f32", "f16", "bf16", "q8_0", "q4_0"),
+        "Number format of the KV cache.",
+        "OLLAMA_KV_CACHE_TYPE",
     )
     no_prune: bool = _setting(
         False, _switch, "Keep files in the store that no model uses when the server starts.", "OLLAMA_NOPRUNE"
@@ -181,7 +195,11 @@ def load_settings(environment: Mapping[str, str] = os.environ, **overrides: Any)
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the configuration file is looked for."""
     explicit = environment.get("CORRAL_CONFIG", "").strip()
-    return Path(explicit) if explicit else Path(platformdirs.user_config_dir("corral", appauthor=False), "config.toml")
+    return (
+        Path(explicit)
+        if explicit
+        else Path(platformdirs.user_config_dir("corral", appauthor=False), "config.toml")
+    )
 
 
 def _from_file(environment: Mapping[str, str], known: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -13,6 +13,7 @@
     ├── GgufError               a file is not a GGUF that can be read
     ├── ServerBusy              too many requests wait already
     ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
+    ├── ServerError             a server answered with an error
     └── EngineError             the engine failed
         ├── EngineStartError    it did not come up
         ├── EngineCrashed       it went away while it was needed
@@ -94,6 +95,14 @@ class ServerBusy(CorralError):
 
 class ServerUnreachable(CorralError):
     """Nothing answers at the address of the server."""
+
+
+class ServerError(CorralError):
+    """A server answered with an error; ``status`` is its HTTP status, 200 when the error came in mid-stream."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class EngineError(CorralError):

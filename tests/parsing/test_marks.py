@@ -19,7 +19,9 @@ def cut(text: str, seed: int) -> list[str]:
 
 def split(splitter: ThinkingSplitter, pieces: list[str]) -> tuple[str, str]:
     found = [piece for text in pieces for piece in splitter.feed(text)] + splitter.flush()
-    return "".join(t for kind, t in found if kind == "thinking"), "".join(t for kind, t in found if kind == "text")
+    return "".join(t for kind, t in found if kind == "thinking"), "".join(
+        t for kind, t in found if kind == "text"
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -39,7 +41,10 @@ def split(splitter: ThinkingSplitter, pieces: list[str]) -> tuple[str, str]:
 def test_thoughts_are_told_from_answers_wherever_the_pieces_are_cut(
     text: str, inside: bool, thinking: str, answer: str, seed: int
 ) -> None:
-    assert split(ThinkingSplitter("<think>", "</think>", inside=inside), cut(text, seed)) == (thinking, answer)
+    assert split(ThinkingSplitter("<think>", "</think>", inside=inside), cut(text, seed)) == (
+        thinking,
+        answer,
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

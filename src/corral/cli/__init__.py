@@ -1,9 +1,5 @@
-"""The command line."""
+"""The command line. A command parses, calls one function, and prints; what it needs is imported when it runs."""
 
+from corral.cli.main import main
 
-def main() -> None:
-    import logging
-    from corral.config import load_settings
-    from corral.server import run
-    logging.basicConfig(level=logging.INFO)
-    run(load_settings())
+__all__ = ["main"]

@@ -40,7 +40,9 @@ def parse(body: bytes) -> object:
         return _without_surrogates(value)
     except RecursionError:
         problem = why_invalid(body)
-        deep = problem if "max depth" in problem else f"JSON nested more than {MAX_DEPTH} deep is not accepted"
+        deep = (
+            problem if "max depth" in problem else f"JSON nested more than {MAX_DEPTH} deep is not accepted"
+        )
         raise InvalidRequest(deep) from None
     except ValueError:
         raise InvalidRequest(why_invalid(body)) from None
@@ -93,7 +95,9 @@ class Fields:
         if value is None:
             return cls({}, type_name)
         if not isinstance(value, dict):
-            raise InvalidRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{type_name}")
+            raise InvalidRequest(
+                f"json: cannot unmarshal {_kind(value)} into Go value of type api.{type_name}"
+            )
         return cls(value, type_name)
 
     def raw(self, name: str) -> object:

@@ -23,7 +23,9 @@ from corral.engine.base import EngineConfig
 from corral.errors import EngineStartError
 
 WORKER = (sys.executable, "-m", "corral.engine.worker")
-LOG_TAIL_BYTES = 4096  # a loader's complaint or a backtrace fits; the whole log stays on disk until the engine ends
+LOG_TAIL_BYTES = (
+    4096  # a loader's complaint or a backtrace fits; the whole log stays on disk until the engine ends
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +140,18 @@ async def _announced_port(
             await asyncio.wait({reading}, timeout=stall_s if stall_s != float("inf") else None)
             before, progress = progress, _progress(process.pid, log)
             if not reading.done() and before == progress:
-                raise EngineStartError(_with_log(f"the engine made no progress for {stall_s:g} s while loading", log))
+                raise EngineStartError(
+                    _with_log(f"the engine made no progress for {stall_s:g} s while loading", log)
+                )
     finally:
         reading.cancel()
     try:
         return int(orjson.loads(reading.result())["port"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         status = await process.wait()
-        raise EngineStartError(_with_log(f"the engine ended with status {status} while loading", log)) from None
+        raise EngineStartError(
+            _with_log(f"the engine ended with status {status} while loading", log)
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -49,7 +49,9 @@ class ModelFacts:
         template = self.chat_template or ""
         if "tools" in template or "tool_call" in template:
             found.append("tools")
-        strips = _STRIPS_HISTORY.search(template) and not ("reasoning_content" in template or "<SPECIAL_12>" in template)
+        strips = _STRIPS_HISTORY.search(template) and not (
+            "reasoning_content" in template or "<SPECIAL_12>" in template
+        )
         if ("<think>" in template and "</think>" in template) or strips:
             found.append("thinking")
         found.append("completion" if self.pooling_type is None else "embedding")

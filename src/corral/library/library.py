@@ -279,7 +279,9 @@ def _info(path: Path, verbose: bool) -> dict[str, object]:
 def _shown(value: object, verbose: bool) -> object:
     if isinstance(value, Float32):
         return value.shortest
-    if isinstance(value, ArraySummary) or (isinstance(value, list) and len(value) > _SMALL_ARRAY and not verbose):
+    if isinstance(value, ArraySummary) or (
+        isinstance(value, list) and len(value) > _SMALL_ARRAY and not verbose
+    ):
         return None
     return [_shown(item, verbose) for item in value] if isinstance(value, list) else value
 

@@ -8,7 +8,12 @@ from typing import Literal
 Piece = tuple[Literal["text", "thinking"], str]
 
 # The pairs that open models use; a prompt that ends with an opening one leaves the model inside its thought.
-_TAGS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
+_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+)
 
 
 def held_back(text: str, mark: str) -> int:

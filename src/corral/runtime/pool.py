@@ -53,7 +53,14 @@ class LoadedModel:
 class _Entry:
     """One engine and who uses it."""
 
-    def __init__(self, spec: ModelSpec, config: EngineConfig, need_bytes: int, wishes: EngineWishes, keep_alive_s: float):
+    def __init__(
+        self,
+        spec: ModelSpec,
+        config: EngineConfig,
+        need_bytes: int,
+        wishes: EngineWishes,
+        keep_alive_s: float,
+    ):
         self.spec = spec
         self.config = config
         self.need_bytes = need_bytes
@@ -197,7 +204,9 @@ class EnginePool:
         finally:
             self._waiting -= 1
 
-    def _take(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
+    def _take(
+        self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None
+    ) -> _Entry | None:
         """An entry with one more lease on it, or ``None`` when that must wait for a change."""
         entry = self._entries.get(key)
         if entry is not None and (entry.retiring or not entry.serves(spec, wishes)):
@@ -215,7 +224,9 @@ class EnginePool:
             entry.timer = None
         return entry
 
-    def _load(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
+    def _load(
+        self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None
+    ) -> _Entry | None:
         if self._closed:
             raise EngineCrashed("the server is shutting down")
         free = psutil.virtual_memory().available

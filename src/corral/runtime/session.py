@@ -88,7 +88,9 @@ class Sessions:
 
     async def chat(self, request: ChatRequest) -> AsyncIterator[Batch]:
         """The answer to a conversation. Raises before the first batch whatever is wrong with the request."""
-        conversation = _conversation(request, _with_model_turns(request.spec, request.messages), request.tools)
+        conversation = _conversation(
+            request, _with_model_turns(request.spec, request.messages), request.tools
+        )
         stream = self._on_engine(
             request, lambda engine, limit, sampling: _chat(engine, conversation, request, limit, sampling)
         )
@@ -123,7 +125,9 @@ class Sessions:
         for attempt in (1, 2):
             sent = False
             async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
-                limit = min(options.wishes.num_ctx or lease.engine.config.context, lease.engine.config.context)
+                limit = min(
+                    options.wishes.num_ctx or lease.engine.config.context, lease.engine.config.context
+                )
                 sampling = options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs)
                 try:
                     stream = generate(lease.engine, limit, sampling)
@@ -150,7 +154,9 @@ def _effective(request: GenerationRequest) -> Options:
     try:
         own = parse_options(request.spec.parameters)
     except InvalidRequest as exc:
-        raise InvalidRequest(f"a parameter of the model {quoted(request.spec.name.short)} is wrong: {exc}") from exc
+        raise InvalidRequest(
+            f"a parameter of the model {quoted(request.spec.name.short)} is wrong: {exc}"
+        ) from exc
     return request.options.over(own)
 
 
@@ -431,7 +437,11 @@ class _Told:
         if self._thought:
             opening, closing = thinking_tags(prompt) or ("<think>", "</think>")
             begun = "" if thinking_tags(prompt) else f"{opening}\n"
-            said = f"{begun}{''.join(self._thought)}{closing}\n\n{said}" if said else begun + "".join(self._thought)
+            said = (
+                f"{begun}{''.join(self._thought)}{closing}\n\n{said}"
+                if said
+                else begun + "".join(self._thought)
+            )
         end = await engine.end_of_turn() if finished.reason == "stop" else ""
         return replace(finished, context=tuple(await engine.tokenise(f"{prompt}{said}{end}")))
 

@@ -62,7 +62,9 @@ async def show(request: Request) -> Response:
     name = _reference(wanted.model, empty=InvalidRequest("model is required"))
 
     def read() -> bytes:
-        details = state.library.show(name, verbose=wanted.verbose, system=wanted.system, options=wanted.options)
+        details = state.library.show(
+            name, verbose=wanted.verbose, system=wanted.system, options=wanted.options
+        )
         return models.show(details)
 
     try:
@@ -160,7 +162,9 @@ def _answer(
     ignored: tuple[str, ...],
 ) -> Response:
     """A generation as a response; options that mean nothing here are named in a header."""
-    headers = {"x-corral-ignored-options": ", ".join(_header_text(name) for name in ignored)} if ignored else {}
+    headers = (
+        {"x-corral-ignored-options": ", ".join(_header_text(name) for name in ignored)} if ignored else {}
+    )
     return Generation(state, encoder, events, headers, stream=wanted.stream)
 
 
@@ -197,7 +201,9 @@ class Generation(Response):
                     return
                 async for batch in self._events:
                     if not begun:
-                        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                        await send(
+                            {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                        )
                         begun = True
                     if lines := self._encoder.lines(batch):
                         await send({"type": "http.response.body", "body": lines, "more_body": True})

@@ -62,7 +62,9 @@ class Manifest:
         layers = document.get("layers")
         if not isinstance(layers, list):
             raise CorruptManifest("it has no list of layers")
-        return cls(_layer(document.get("config"), "config"), tuple(_layer(layer, "layers") for layer in layers))
+        return cls(
+            _layer(document.get("config"), "config"), tuple(_layer(layer, "layers") for layer in layers)
+        )
 
     def serialise(self) -> bytes:
         """As Ollama writes it: compact, one line."""
@@ -105,7 +107,11 @@ def _layer(value: Any, where: str) -> Layer:
 
 
 def _document(layer: Layer) -> dict[str, Any]:
-    document: dict[str, Any] = {"mediaType": layer.media_type, "digest": str(layer.digest), "size": layer.size}
+    document: dict[str, Any] = {
+        "mediaType": layer.media_type,
+        "digest": str(layer.digest),
+        "size": layer.size,
+    }
     if layer.origin:
         document["from"] = layer.origin
     if layer.name:

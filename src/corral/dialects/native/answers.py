@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from corral.dialects.gojson import dumps
-from corral.engine.base import Batch, Finished, Text, Thinking, TokenLogprob, ToolCall
+from corral.engine.base import Batch, Finished, Text, TokenLogprob, ToolCall
 
 
 class Encoder:
@@ -102,7 +102,12 @@ class Encoder:
         calls: Iterable[ToolCall] = (),
         logprobs: Iterable[TokenLogprob] = (),
     ) -> dict[str, Any]:
-        answer = {**self._begin(), **self._body(text, thinking, calls), "done": True, "done_reason": end.reason}
+        answer = {
+            **self._begin(),
+            **self._body(text, thinking, calls),
+            "done": True,
+            "done_reason": end.reason,
+        }
         written = _logprobs(logprobs)
         if self._chat and written:
             answer["logprobs"] = written

@@ -212,17 +212,23 @@ def _tool_call(fields: Fields) -> ToolCall:
         except orjson.JSONDecodeError:
             pass
     if arguments is not None and not isinstance(arguments, dict):
-        raise InvalidRequest('"arguments" of a tool call must be a JSON object. Value looks like object, but can\'t find closing \'}\' symbol')
+        raise InvalidRequest(
+            "\"arguments\" of a tool call must be a JSON object. Value looks like object, but can't find closing '}' symbol"
+        )
     name = function.string("name") or ""
     return ToolCall(name, orjson.dumps(arguments or {}).decode(), fields.string("id") or "")
 
 
 def _tool(value: object) -> Mapping[str, Json]:
     if not isinstance(value, dict):
-        raise InvalidRequest('each of "tools" must be an object: {"type": "function", "function": {"name": …}}')
+        raise InvalidRequest(
+            'each of "tools" must be an object: {"type": "function", "function": {"name": …}}'
+        )
     function = value.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise InvalidRequest('each of "tools" needs a "function" with a "name"')
     if not isinstance(function.get("parameters") or {}, dict):
-        raise InvalidRequest(f'"parameters" of the tool {quoted(function["name"])} must be a JSON Schema object')
+        raise InvalidRequest(
+            f'"parameters" of the tool {quoted(function["name"])} must be a JSON Schema object'
+        )
     return {"type": "function", "function": {k: v for k, v in function.items() if v is not None}}

@@ -1,0 +1,170 @@
+"""``corral run``: one answer, or a chat."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from corral.cli.answering import notices, print_answer, timings
+from corral.cli.background import client_with_server
+from corral.client import Client
+from corral.config import load_settings
+from corral.durations import parse_duration
+from corral.errors import CorralError, InvalidRequest, ServerError
+
+_LEVELS = ("high", "medium", "low", "max")
+
+
+@dataclass(slots=True)
+class Session:
+    """What a run is about: the model, and how it is asked."""
+
+    client: Client
+    model: str
+    details: dict[str, Any]
+    think: bool | str | None = None
+    show_thinking: bool = True
+    format: object = None
+    keep_alive: str | None = None
+    verbose: bool = False
+    options: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model can think at all."""
+        return "thinking" in self.details.get("capabilities", ())
+
+    def common(self) -> dict[str, Any]:
+        """The fields that every request of the session has."""
+        return {
+            "model": self.model,
+            "think": self.think if self.thinks or self.think else None,
+            "format": self.format,
+            "keep_alive": self.keep_alive,
+            "options": self.options or None,
+        }
+
+
+def _think(ctx: click.Context, parameter: click.Parameter, value: str | None) -> bool | str | None:
+    if value is None:
+        return None
+    if value in ("", "true"):
+        return True
+    if value == "false":
+        return False
+    if value in _LEVELS:
+        return value
+    raise click.BadParameter(f'"{value}" (must be true, false, high, medium, low, or max)')
+
+
+def _keep_alive(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            parse_duration(value)
+        except InvalidRequest as exc:
+            raise click.BadParameter(str(exc)) from exc
+    return value
+
+
+def _format(ctx: click.Context, parameter: click.Parameter, value: str | None) -> object:
+    """``json``, a JSON Schema, or ``@`` and the file it is in."""
+    if value is None or value in ("", "json"):
+        return value or None
+    try:
+        text = Path(value[1:]).read_text() if value.startswith("@") else value
+        schema = json.loads(text)
+    except OSError as exc:
+        raise click.BadParameter(f"cannot read {value[1:]}: {exc.strerror}") from exc
+    except ValueError:
+        schema = None
+    if not isinstance(schema, dict):
+        raise click.BadParameter(
+            f'"{value}" is neither "json" nor a JSON Schema object, nor @ and a file that holds one'
+        )
+    return schema
+
+
+@click.command("run")
+@click.argument("model")
+@click.argument("prompt", nargs=-1)
+@click.option(
+    "--keepalive", callback=_keep_alive, metavar="DURATION", help="How long the model stays loaded, e.g. 5m."
+)
+@click.option("--verbose", is_flag=True, help="Show the timings of each answer.")
+@click.option(
+    "--format", "output", callback=_format, metavar="json|SCHEMA|@FILE", help="The form of the answer."
+)
+@click.option(
+    "--think",
+    is_flag=False,
+    flag_value="true",
+    callback=_think,
+    metavar="[=LEVEL]",
+    help="true, false, high, medium, low.",
+)
+@click.option("--hidethinking", is_flag=True, help="Think, but do not show it.")
+@click.option("--nowordwrap", is_flag=True, hidden=True, help="Accepted: answers are never wrapped.")
+def run_command(
+    model: str,
+    prompt: tuple[str, ...],
+    keepalive: str | None,
+    verbose: bool,
+    output: object,
+    think: bool | str | None,
+    hidethinking: bool,
+    nowordwrap: bool,
+) -> None:
+    """Answer PROMPT (and what comes by a pipe, before it) with MODEL; without either, chat.
+
+    stdout gets the answer. Thoughts are shown on a terminal; when stdout is a pipe or a file they go to stderr.
+    """
+    piped = "" if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
+    text = " ".join(part for part in (piped, *prompt) if part)
+    settings = load_settings()
+    client = client_with_server(settings)
+    session = Session(
+        client,
+        model,
+        _details(client, model),
+        think=think,
+        show_thinking=not hidethinking,
+        format=output,
+        keep_alive=keepalive,
+        verbose=verbose,
+    )
+    if text:
+        _one_answer(session, text)
+    elif sys.stdin.isatty() and sys.stdout.isatty():
+        from corral.cli.chat import chat
+
+        chat(session, settings)
+    else:
+        client.load(model, keepalive)
+
+
+def _details(client: Client, model: str) -> dict[str, Any]:
+    try:
+        return client.show(model)
+    except ServerError as exc:
+        if exc.status != 404:
+            raise
+        raise CorralError(
+            f'model "{model}" is not on this machine, and this version of Corral cannot download it yet; '
+            "try: corral list, or: corral run tiny"
+        ) from exc
+
+
+def _one_answer(session: Session, prompt: str) -> None:
+    answer = print_answer(
+        session.client.generate({**session.common(), "prompt": prompt}), show_thinking=session.show_thinking
+    )
+    click.echo()
+    for notice in notices(answer.end):
+        click.echo(f"({notice})", err=True)
+    if session.verbose:
+        click.echo(timings(answer.end), err=True)

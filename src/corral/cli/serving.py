@@ -1,0 +1,36 @@
+"""``corral serve``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from corral.config import load_settings
+
+
+@click.command("serve")
+@click.option(
+    "--host", metavar="HOST[:PORT]", help="Address to listen on; default 127.0.0.1:11434, or CORRAL_HOST."
+)
+@click.option(
+    "--idle-exit", metavar="DURATION", help="End after this long without a request and a loaded model."
+)
+def serve_command(host: str | None, idle_exit: str | None) -> None:
+    """Start the server: Ollama's API, on CORRAL_HOST (or OLLAMA_HOST).
+
+    It logs one line a request on stderr, and ends with Ctrl-C or SIGTERM.
+    """
+    overrides = {"CORRAL_HOST": host, "CORRAL_IDLE_EXIT": idle_exit}
+    settings = load_settings({**os.environ, **{name: value for name, value in overrides.items() if value}})
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    from corral.server import run
+
+    run(settings)

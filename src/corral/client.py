@@ -1,0 +1,162 @@
+"""A small client for a running server: the command line's only way in.
+
+It is synchronous and stands on the standard library's ``http.client``: a command makes a request or two, and loading an
+asynchronous client for that would take longer than the requests.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from corral.config import Address
+from corral.errors import ServerError, ServerUnreachable
+
+Document = dict[str, Any]
+
+
+class Client:
+    """Talks to the server at ``address``. Each request has its own connection; closing a stream ends the work behind it."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def reachable(self, timeout_s: float = 2.0) -> bool:
+        """Whether a server answers there. Raises `ServerUnreachable` when something answers that is no such server."""
+        try:
+            status, body = self._once("GET", "/api/version", timeout_s=timeout_s)
+        except ServerUnreachable:
+            return False
+        if status != 200 or "version" not in body:
+            raise ServerUnreachable(f"what answers at {self.address.url} is neither Corral nor Ollama")
+        return True
+
+    def version(self, timeout_s: float = 2.0) -> str:
+        """The server's version."""
+        return str(self._ask("GET", "/api/version", timeout_s=timeout_s)["version"])
+
+    def tags(self) -> list[Document]:
+        """The models on the server's machine."""
+        return list(self._ask("GET", "/api/tags")["models"])
+
+    def ps(self) -> list[Document]:
+        """The models in memory."""
+        return list(self._ask("GET", "/api/ps")["models"])
+
+    def show(self, model: str, *, verbose: bool = False) -> Document:
+        """All there is to say of a model."""
+        return self._ask("POST", "/api/show", {"model": model, "verbose": verbose})
+
+    def copy(self, source: str, destination: str) -> None:
+        """Give a model a second name."""
+        self._ask("POST", "/api/copy", {"source": source, "destination": destination})
+
+    def delete(self, model: str) -> None:
+        """Remove a model."""
+        self._ask("DELETE", "/api/delete", {"model": model})
+
+    def load(self, model: str, keep_alive: str | int | None = None) -> None:
+        """Have a model in memory."""
+        self._ask("POST", "/api/generate", _given({"model": model, "keep_alive": keep_alive}))
+
+    def unload(self, model: str) -> None:
+        """Let a model go."""
+        self._ask("POST", "/api/generate", {"model": model, "keep_alive": 0})
+
+    def generate(self, body: Mapping[str, Any]) -> Iterator[Document]:
+        """Continue a prompt: the objects of the stream, the last with ``done``."""
+        return self._stream("/api/generate", body)
+
+    def chat(self, body: Mapping[str, Any]) -> Iterator[Document]:
+        """Continue a conversation: the objects of the stream, the last with ``done``."""
+        return self._stream("/api/chat", body)
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> Document:
+        status, answer = self._once(method, path, body, timeout_s)
+        if status >= 400:
+            raise ServerError(str(answer.get("error") or f"the server answered with status {status}"), status)
+        return answer
+
+    def _once(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> tuple[int, Document]:
+        with self._response(method, path, body, timeout_s) as response:
+            return response.status, _document(response.read())
+
+    def _stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Document]:
+        done = False
+        with self._response("POST", path, _given(body), None) as response:
+            if response.status >= 400:
+                answer = _document(response.read())
+                error = answer.get("error") or f"the server answered with status {response.status}"
+                raise ServerError(str(error), response.status)
+            for line in response:
+                if not line.strip():
+                    continue
+                answer = _document(line)
+                if "error" in answer:
+                    raise ServerError(str(answer["error"]), 200)
+                done = bool(answer.get("done"))
+                yield answer
+        if not done:
+            raise ServerError("the answer ended early", 200)
+
+    @contextmanager
+    def _response(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection(_host(self.address), self.address.port, timeout=timeout_s)
+        try:
+            try:
+                connection.request(
+                    method,
+                    path,
+                    None if body is None else json.dumps(body).encode(),
+                    {"Content-Type": "application/json"},
+                )
+                response = connection.getresponse()
+            except http.client.HTTPException as exc:
+                raise ServerUnreachable(
+                    f"what answers at {self.address.url} does not speak HTTP: {exc!r}"
+                ) from exc
+            except OSError as exc:
+                raise ServerUnreachable(
+                    f"no server answers at {self.address.url}; try: corral serve"
+                ) from exc
+            try:
+                yield response
+            except (http.client.HTTPException, OSError) as exc:
+                raise ServerUnreachable(f"the connection to {self.address.url} broke: {exc}") from exc
+        finally:
+            # A stream may be in the middle of a read in C: shutting the socket down ends it on the server's side at once.
+            if connection.sock is not None:
+                try:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # it is closed already
+            connection.close()
+
+
+def _host(address: Address) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+
+
+def _document(data: bytes) -> Document:
+    if not data:
+        return {}
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return {"error": data.decode(errors="replace").strip()}
+    return document if isinstance(document, dict) else {"error": f"unexpected answer: {data[:200]!r}"}
+
+
+def _given(body: Mapping[str, Any]) -> Document:
+    """Without what was left open."""
+    return {name: value for name, value in body.items() if value is not None}
