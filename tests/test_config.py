@@ -62,9 +62,7 @@ def test_a_value_that_cannot_be_is_refused_with_what_to_try(
         ("::1", Address("::1", 11434), "http://[::1]:11434"),
     ],
 )
-def test_addresses_are_understood_as_ollama_writes_them(
-    tmp_path: Path, text: str, address: Address, url: str
-) -> None:
+def test_addresses_are_understood_as_ollama_writes_them(tmp_path: Path, text: str, address: Address, url: str) -> None:
     settings = load_settings(environment(tmp_path, OLLAMA_HOST=text))
     assert settings.host == address
     assert settings.host.url == url
@@ -75,9 +73,7 @@ def test_blanks_and_trailing_commas_in_origins_are_harmless(tmp_path: Path) -> N
     assert settings.origins == ("http://a.example", "http://b.example")
 
 
-@pytest.mark.parametrize(
-    ("word", "value"), [("no", False), ("off", False), ("yes", True), ("1", True), ("TRUE", True)]
-)
+@pytest.mark.parametrize(("word", "value"), [("no", False), ("off", False), ("yes", True), ("1", True), ("TRUE", True)])
 def test_switches_understand_what_people_write(tmp_path: Path, word: str, value: bool) -> None:
     assert load_settings(environment(tmp_path, OLLAMA_NOPRUNE=word)).no_prune is value
 

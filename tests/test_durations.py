@@ -8,7 +8,8 @@ from corral.errors import InvalidRequest
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5m", 300), ("1h30m", 5400), ("300ms", 0.3), ("0", 0), ("-1s", -1), ("+2s", 2), ("1.5h", 5400), (".5s", 0.5), ("10m0s", 600), ("1µs", 1e-6)],
+    [("5m", 300), ("1h30m", 5400), ("300ms", 0.3), ("0", 0), ("-1s", -1),
+     ("+2s", 2), ("1.5h", 5400), (".5s", 0.5), ("10m0s", 600), ("1µs", 1e-6)],
 )  # fmt: skip
 def test_a_duration_means_what_go_says(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)

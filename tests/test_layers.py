@@ -47,9 +47,7 @@ def room_of(path: Path) -> str:
     return path.relative_to(SOURCE).with_suffix("").parts[0]
 
 
-FILES = [
-    path for path in sorted(SOURCE.rglob("*.py")) if path.parent != SOURCE or not path.stem.startswith("__")
-]
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path.parent != SOURCE or not path.stem.startswith("__")]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -76,9 +74,5 @@ def test_dialects_do_not_use_each_other() -> None:
 
 
 def test_only_the_worker_imports_native_code() -> None:
-    users = {
-        p
-        for p in FILES
-        if any("xllamacpp" in line for line in p.read_text().splitlines() if "import " in line)
-    }
+    users = {p for p in FILES if any("xllamacpp" in line for line in p.read_text().splitlines() if "import " in line)}
     assert users == {SOURCE / "engine" / "worker.py"}

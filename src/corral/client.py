@@ -9,8 +9,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from corral.config import Address
@@ -67,11 +67,11 @@ class Client:
         """Let a model go."""
         self._ask("POST", "/api/generate", {"model": model, "keep_alive": 0})
 
-    def generate(self, body: Mapping[str, Any]) -> Iterator[Document]:
+    def generate(self, body: Mapping[str, Any]) -> Generator[Document, None, None]:
         """Continue a prompt: the objects of the stream, the last with ``done``."""
         return self._stream("/api/generate", body)
 
-    def chat(self, body: Mapping[str, Any]) -> Iterator[Document]:
+    def chat(self, body: Mapping[str, Any]) -> Generator[Document, None, None]:
         """Continue a conversation: the objects of the stream, the last with ``done``."""
         return self._stream("/api/chat", body)
 
@@ -89,7 +89,7 @@ class Client:
         with self._response(method, path, body, timeout_s) as response:
             return response.status, _document(response.read())
 
-    def _stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Document]:
+    def _stream(self, path: str, body: Mapping[str, Any]) -> Generator[Document, None, None]:
         done = False
         with self._response("POST", path, _given(body), None) as response:
             if response.status >= 400:
@@ -111,7 +111,7 @@ class Client:
     def _response(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(_host(self.address), self.address.port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.address.reachable_host, self.address.port, timeout=timeout_s)
         try:
             try:
                 connection.request(
@@ -122,13 +122,9 @@ class Client:
                 )
                 response = connection.getresponse()
             except http.client.HTTPException as exc:
-                raise ServerUnreachable(
-                    f"what answers at {self.address.url} does not speak HTTP: {exc!r}"
-                ) from exc
+                raise ServerUnreachable(f"what answers at {self.address.url} does not speak HTTP: {exc!r}") from exc
             except OSError as exc:
-                raise ServerUnreachable(
-                    f"no server answers at {self.address.url}; try: corral serve"
-                ) from exc
+                raise ServerUnreachable(f"no server answers at {self.address.url}; try: corral serve") from exc
             try:
                 yield response
             except (http.client.HTTPException, OSError) as exc:
@@ -136,15 +132,9 @@ class Client:
         finally:
             # A stream may be in the middle of a read in C: shutting the socket down ends it on the server's side at once.
             if connection.sock is not None:
-                try:
+                with suppress(OSError):  # it may be closed already
                     connection.sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # it is closed already
             connection.close()
-
-
-def _host(address: Address) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
 
 
 def _document(data: bytes) -> Document:

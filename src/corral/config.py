@@ -30,9 +30,14 @@ class Address:
     port: int
 
     @property
+    def reachable_host(self) -> str:
+        """Where a client on this machine connects to; a wildcard address is reached over loopback."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+
+    @property
     def url(self) -> str:
-        """The base URL for a client; a wildcard address is reached over loopback."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        """The base URL for a client."""
+        host = self.reachable_host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
@@ -147,9 +152,7 @@ class Settings:
     max_loaded_models: int = _setting(
         0, _count(0), "Models in memory at a time; 0 is as many as fit.", "OLLAMA_MAX_LOADED_MODELS"
     )
-    max_queue: int = _setting(
-        512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE"
-    )
+    max_queue: int = _setting(512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE")
     origins: tuple[str, ...] = _setting(
         (), _origins, "Web origins allowed besides local ones, comma-separated; * is all.", "OLLAMA_ORIGINS"
     )
@@ -172,9 +175,7 @@ class Settings:
     idle_exit: float = _setting(
         FOREVER_S, _duration, "End the server after this long without a request and a loaded model."
     )
-    log_level: str = _setting(
-        "info", _choice("debug", "info", "warning", "error"), "How much the server logs."
-    )
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "How much the server logs.")
 
 
 def load_settings(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
@@ -195,11 +196,7 @@ def load_settings(environment: Mapping[str, str] = os.environ, **overrides: Any)
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the configuration file is looked for."""
     explicit = environment.get("CORRAL_CONFIG", "").strip()
-    return (
-        Path(explicit)
-        if explicit
-        else Path(platformdirs.user_config_dir("corral", appauthor=False), "config.toml")
-    )
+    return Path(explicit) if explicit else Path(platformdirs.user_config_dir("corral", appauthor=False), "config.toml")
 
 
 def _from_file(environment: Mapping[str, str], known: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -214,8 +211,7 @@ def _from_file(environment: Mapping[str, str], known: Mapping[str, Any]) -> list
         if name not in known:
             raise ConfigError(f'{path}: there is no setting "{name}"; there are: {", ".join(known)}')
     return [
-        (name, ",".join(value) if isinstance(value, list) else str(value), str(path))
-        for name, value in content.items()
+        (name, ",".join(value) if isinstance(value, list) else str(value), str(path)) for name, value in content.items()
     ]
 
 

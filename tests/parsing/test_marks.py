@@ -19,9 +19,7 @@ def cut(text: str, seed: int) -> list[str]:
 
 def split(splitter: ThinkingSplitter, pieces: list[str]) -> tuple[str, str]:
     found = [piece for text in pieces for piece in splitter.feed(text)] + splitter.flush()
-    return "".join(t for kind, t in found if kind == "thinking"), "".join(
-        t for kind, t in found if kind == "text"
-    )
+    return "".join(t for kind, t in found if kind == "thinking"), "".join(t for kind, t in found if kind == "text")
 
 
 @pytest.mark.parametrize("seed", range(20))

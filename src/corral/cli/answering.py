@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +23,12 @@ class Answer:
     end: Document = field(default_factory=dict)
 
 
-def print_answer(stream: Iterator[Document], *, show_thinking: bool) -> Answer:
+def print_answer(stream: Generator[Document, None, None], *, show_thinking: bool) -> Answer:
     """Print the answer on stdout while it comes. Thoughts go there too on a terminal, else to stderr: a pipe gets the answer alone."""
     answer = Answer()
     state = "start"
     aside = not sys.stdout.isatty()
-    with closing(stream):  # type: ignore[type-var]
+    with closing(stream):
         for document in stream:
             message = document.get("message") or {"content": document.get("response", ""), **document}
             thought, text = message.get("thinking") or "", message.get("content") or ""
@@ -41,9 +41,7 @@ def print_answer(stream: Iterator[Document], *, show_thinking: bool) -> Answer:
                     click.echo(thought, nl=False, err=aside)
             if text:
                 if state == "thinking":
-                    click.echo(
-                        ("" if answer.thinking.endswith("\n") else "\n") + "...done thinking.\n", err=aside
-                    )
+                    click.echo(("" if answer.thinking.endswith("\n") else "\n") + "...done thinking.\n", err=aside)
                 state = "text"
                 answer.text += text
                 click.echo(text, nl=False)

@@ -54,9 +54,7 @@ def _start(settings: Settings, client: Client) -> None:
             )
     except OSError as exc:
         raise CorralError(f"a server cannot be started: {exc}") from exc
-    click.echo(
-        f"started a server in the background on {client.address.url}; it ends by itself when idle", err=True
-    )
+    click.echo(f"started a server in the background on {client.address.url}; it ends by itself when idle", err=True)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if client.reachable():
@@ -64,9 +62,7 @@ def _start(settings: Settings, client: Client) -> None:
         if process.poll() is not None:
             if client.reachable():  # another command was faster, and its server serves us as well
                 return
-            raise CorralError(
-                f"the server ended at once; the end of {log}:\n{_tail(log.read_text(errors='replace'))}"
-            )
+            raise CorralError(f"the server ended at once; the end of {log}:\n{_tail(log.read_text(errors='replace'))}")
         time.sleep(0.02)
     raise CorralError(f"the server did not answer within {START_S:g} s; see {log}")
 

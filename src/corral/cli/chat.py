@@ -102,9 +102,7 @@ class _Prompt:
 
     def ask(self) -> str:
         """The next message. Raises `KeyboardInterrupt` and `EOFError` as typed; either leaves several-line mode."""
-        session: PromptSession[str] = PromptSession(
-            history=self.history, key_bindings=self._keys, multiline=True
-        )
+        session: PromptSession[str] = PromptSession(history=self.history, key_bindings=self._keys, multiline=True)
         text = session.prompt(">>> ", placeholder=PLACEHOLDER, prompt_continuation="... ")
         if not _opens_quotes(text):
             return text.replace('"""', "") if text.startswith('"""') else text
@@ -288,11 +286,7 @@ def _set_parameter(session: Session, rest: str) -> None:
     option = OPTIONS.get(name)
     if option is None or not words:
         known = ", ".join(OPTIONS)
-        click.echo(
-            f"Couldn't set parameter: there is no '{name}'; there are: {known}"
-            if name and words
-            else SET_HELP
-        )
+        click.echo(f"Couldn't set parameter: there is no '{name}'; there are: {known}" if name and words else SET_HELP)
         return
     parsers: dict[str, Callable[[str], object]] = {"integer": int, "float32": float}
     try:

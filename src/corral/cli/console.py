@@ -34,9 +34,7 @@ def human_bytes(size: int) -> str:
         if size >= 10 * unit:
             return f"{size // unit} {name}"
         if size >= unit:
-            return (
-                f"{size // unit} {name}" if size % unit == 0 else f"{int(size * 10 / unit) / 10:.1f} {name}"
-            )
+            return f"{size // unit} {name}" if size % unit == 0 else f"{int(size * 10 / unit) / 10:.1f} {name}"
     return f"{size} B"
 
 

@@ -5,7 +5,6 @@ Exit statuses: 0, 1 for a failure, 2 for misuse, 130 after Ctrl-C.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 
@@ -52,15 +51,15 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
+            import difflib
+
             near = difflib.get_close_matches(name, _COMMANDS, n=3, cutoff=0.5)
             hint = f"\n\nDid you mean this?\n{''.join(chr(9) + n + chr(10) for n in near)}" if near else ""
             raise click.UsageError(f'unknown command "{name}" for "corral"{hint}')
         return super().resolve_command(ctx, args)
 
 
-@click.group(
-    cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-v", "--version", is_flag=True, help="Show the version, of the server too if one runs.")
 @click.pass_context
 def cli(ctx: click.Context, version: bool) -> None:
@@ -73,11 +72,19 @@ def cli(ctx: click.Context, version: bool) -> None:
 
 def _print_version() -> None:
     click.echo(f"corral version {corral.__version__}")
-    from corral.client import Client
+    import socket
+
     from corral.config import load_settings
 
+    address = load_settings().host
+    try:  # most of the time there is no server, and the client need not be loaded to find out
+        socket.create_connection((address.reachable_host, address.port), 0.1).close()
+    except OSError:
+        return
+    from corral.client import Client
+
+    client = Client(address)
     try:
-        client = Client(load_settings().host)
         server = client.version(timeout_s=0.1)
     except CorralError:
         return

@@ -82,9 +82,7 @@ def sections(details: dict[str, Any], verbose: bool) -> list[tuple[str, Sequence
     architecture = info.get("general.architecture") or details["details"].get("family", "")
     model = [["architecture", architecture]]
     count = info.get("general.parameter_count")
-    model.append(
-        ["parameters", details["details"].get("parameter_size") or (human_count(count) if count else "")]
-    )
+    model.append(["parameters", details["details"].get("parameter_size") or (human_count(count) if count else "")])
     for label, key in (("context length", "context_length"), ("embedding length", "embedding_length")):
         if f"{architecture}.{key}" in info:
             model.append([label, str(info[f"{architecture}.{key}"])])

@@ -92,13 +92,9 @@ def _format(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.command("run")
 @click.argument("model")
 @click.argument("prompt", nargs=-1)
-@click.option(
-    "--keepalive", callback=_keep_alive, metavar="DURATION", help="How long the model stays loaded, e.g. 5m."
-)
+@click.option("--keepalive", callback=_keep_alive, metavar="DURATION", help="How long the model stays loaded, e.g. 5m.")
 @click.option("--verbose", is_flag=True, help="Show the timings of each answer.")
-@click.option(
-    "--format", "output", callback=_format, metavar="json|SCHEMA|@FILE", help="The form of the answer."
-)
+@click.option("--format", "output", callback=_format, metavar="json|SCHEMA|@FILE", help="The form of the answer.")
 @click.option(
     "--think",
     is_flag=False,

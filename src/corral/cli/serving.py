@@ -12,12 +12,8 @@ from corral.config import load_settings
 
 
 @click.command("serve")
-@click.option(
-    "--host", metavar="HOST[:PORT]", help="Address to listen on; default 127.0.0.1:11434, or CORRAL_HOST."
-)
-@click.option(
-    "--idle-exit", metavar="DURATION", help="End after this long without a request and a loaded model."
-)
+@click.option("--host", metavar="HOST[:PORT]", help="Address to listen on; default 127.0.0.1:11434, or CORRAL_HOST.")
+@click.option("--idle-exit", metavar="DURATION", help="End after this long without a request and a loaded model.")
 def serve_command(host: str | None, idle_exit: str | None) -> None:
     """Start the server: Ollama's API, on CORRAL_HOST (or OLLAMA_HOST).
 

@@ -40,9 +40,7 @@ def parse(body: bytes) -> object:
         return _without_surrogates(value)
     except RecursionError:
         problem = why_invalid(body)
-        deep = (
-            problem if "max depth" in problem else f"JSON nested more than {MAX_DEPTH} deep is not accepted"
-        )
+        deep = problem if "max depth" in problem else f"JSON nested more than {MAX_DEPTH} deep is not accepted"
         raise InvalidRequest(deep) from None
     except ValueError:
         raise InvalidRequest(why_invalid(body)) from None
@@ -95,9 +93,7 @@ class Fields:
         if value is None:
             return cls({}, type_name)
         if not isinstance(value, dict):
-            raise InvalidRequest(
-                f"json: cannot unmarshal {_kind(value)} into Go value of type api.{type_name}"
-            )
+            raise InvalidRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{type_name}")
         return cls(value, type_name)
 
     def raw(self, name: str) -> object:
@@ -131,7 +127,7 @@ class Fields:
             return None
         return self._integer(name, value)
 
-    def object(self, name: str, go_type: str) -> dict[str, Any] | None:
+    def mapping(self, name: str, go_type: str) -> dict[str, Any] | None:
         """An object of any shape."""
         value = self.raw(name)
         if value is not None and not isinstance(value, dict):
@@ -206,7 +202,13 @@ def keep_alive(value: object) -> float | None:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
-        kind = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}[type(value)]
+        kind = (
+            "bool"
+            if isinstance(value, bool)
+            else "[]interface {}"
+            if isinstance(value, list)
+            else "map[string]interface {}"
+        )
         raise InvalidRequest(f"Unsupported type: '{kind}'")
     return FOREVER_S if seconds < 0 else seconds
 
@@ -228,4 +230,4 @@ def _kind(value: object) -> str:
         return "bool"
     if isinstance(value, int | float):
         return "number"
-    return {str: "string", list: "array", dict: "object"}[type(value)]
+    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"

@@ -65,9 +65,7 @@ class _Walk:
             if c == open_[-1]:
                 open_.pop()
             elif c != ord(","):
-                self._fail(
-                    c, "after array element" if open_[-1] == ord("]") else "after object key:value pair"
-                )
+                self._fail(c, "after array element" if open_[-1] == ord("]") else "after object key:value pair")
             elif open_[-1] == ord("}"):
                 self._key()
                 return True

@@ -10,7 +10,7 @@ reach it raises. Closing the iterator stops the generation and frees its slot.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -181,10 +181,10 @@ class Engine(Protocol):
     def config(self) -> EngineConfig:
         """What it was started with."""
 
-    def chat(self, call: ChatCall) -> AsyncIterator[Batch]:
+    def chat(self, call: ChatCall) -> AsyncGenerator[Batch, None]:
         """Continue a conversation. Raises `PromptTooLong` before the first batch."""
 
-    def complete(self, call: CompletionCall) -> AsyncIterator[Batch]:
+    def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
         """Continue a text: `Text` events only. Raises `PromptTooLong` before the first batch."""
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -62,7 +62,7 @@ class LlamaEngine:
     def config(self) -> EngineConfig:
         return self._config
 
-    async def chat(self, call: ChatCall) -> AsyncIterator[Batch]:
+    async def chat(self, call: ChatCall) -> AsyncGenerator[Batch, None]:
         body = _conversation(call.conversation) | _sampling(call.sampling) | {"stream": True}
         if call.sampling.max_tokens is not None:
             body["max_tokens"] = call.sampling.max_tokens
@@ -89,7 +89,7 @@ class LlamaEngine:
                     return
         raise self._crashed("the engine ended the answer too early")
 
-    async def complete(self, call: CompletionCall) -> AsyncIterator[Batch]:
+    async def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
         body = {"prompt": call.prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
         body["n_predict"] = -1 if call.sampling.max_tokens is None else call.sampling.max_tokens
         if call.sampling.top_logprobs is not None:

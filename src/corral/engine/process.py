@@ -23,9 +23,7 @@ from corral.engine.base import EngineConfig
 from corral.errors import EngineStartError
 
 WORKER = (sys.executable, "-m", "corral.engine.worker")
-LOG_TAIL_BYTES = (
-    4096  # a loader's complaint or a backtrace fits; the whole log stays on disk until the engine ends
-)
+LOG_TAIL_BYTES = 4096  # a loader's complaint or a backtrace fits; the whole log stays on disk until the engine ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,8 @@ async def _announced_port(
     process: asyncio.subprocess.Process, config: EngineConfig, key: str, log: Path, stall_s: float
 ) -> int:
     """The port that the child prints. Raises `EngineStartError` when it ends or stalls first."""
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     request = {"config": {k: _plain(v) for k, v in asdict(config).items()}, "key": key}
     try:
         process.stdin.write(orjson.dumps(request) + b"\n")
@@ -140,18 +139,14 @@ async def _announced_port(
             await asyncio.wait({reading}, timeout=stall_s if stall_s != float("inf") else None)
             before, progress = progress, _progress(process.pid, log)
             if not reading.done() and before == progress:
-                raise EngineStartError(
-                    _with_log(f"the engine made no progress for {stall_s:g} s while loading", log)
-                )
+                raise EngineStartError(_with_log(f"the engine made no progress for {stall_s:g} s while loading", log))
     finally:
         reading.cancel()
     try:
         return int(orjson.loads(reading.result())["port"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         status = await process.wait()
-        raise EngineStartError(
-            _with_log(f"the engine ended with status {status} while loading", log)
-        ) from None
+        raise EngineStartError(_with_log(f"the engine ended with status {status} while loading", log)) from None
 
 
 def _plain(value: Any) -> Any:

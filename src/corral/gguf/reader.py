@@ -180,9 +180,7 @@ class _Reader:
             if leave_out:
                 return ArraySummary(count)
             values = struct.unpack_from(f"<{count}{scalar.format[-1]}", self._data, start)
-            convert: Callable[[int | float], Value] = (
-                bool if kind == _BOOL else Float32 if kind == _FLOAT32 else _same
-            )
+            convert: Callable[[int | float], Value] = bool if kind == _BOOL else Float32 if kind == _FLOAT32 else _same
             return [convert(value) for value in values]
         if kind == _STRING and leave_out:
             for _ in range(count):
@@ -198,9 +196,7 @@ class _Reader:
         shape = tuple(self._uint64() for _ in range(num_dimensions))
         return name, shape, self._uint32(), self._uint64()
 
-    def _tensor(
-        self, header: tuple[str, tuple[int, ...], int, int], start: int, alignment: int
-    ) -> TensorInfo:
+    def _tensor(self, header: tuple[str, tuple[int, ...], int, int], start: int, alignment: int) -> TensorInfo:
         name, shape, number, offset = header
         kind = TENSOR_TYPES.get(number)
         if kind is None:
@@ -209,9 +205,7 @@ class _Reader:
             raise self._error(f'the tensor "{name[:80]}" cannot have the shape {list(shape)} in {kind.name}')
         size = math.prod(shape) // kind.block * kind.bytes
         if offset % alignment or start + offset + size > self._size:
-            raise self._error(
-                f'the data of the tensor "{name[:80]}" lies outside the file; it may be cut short'
-            )
+            raise self._error(f'the data of the tensor "{name[:80]}" lies outside the file; it may be cut short')
         return TensorInfo(name, kind.name, shape, start + offset, size)
 
     def _string(self, longest: int) -> str:

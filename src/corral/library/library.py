@@ -196,9 +196,7 @@ class Library:
         except CorralError as exc:
             logger.debug("%s is listed without its facts: %s", entry.name.short, exc)
             details, capabilities = self._details_from_config(entry)
-        return ModelSummary(
-            entry.name, entry.digest, entry.manifest.size, entry.modified_at, details, capabilities
-        )
+        return ModelSummary(entry.name, entry.digest, entry.manifest.size, entry.modified_at, details, capabilities)
 
     def _details_from_config(self, entry: StoredManifest) -> tuple[Details, tuple[str, ...]]:
         try:
@@ -279,9 +277,7 @@ def _info(path: Path, verbose: bool) -> dict[str, object]:
 def _shown(value: object, verbose: bool) -> object:
     if isinstance(value, Float32):
         return value.shortest
-    if isinstance(value, ArraySummary) or (
-        isinstance(value, list) and len(value) > _SMALL_ARRAY and not verbose
-    ):
+    if isinstance(value, ArraySummary) or (isinstance(value, list) and len(value) > _SMALL_ARRAY and not verbose):
         return None
     return [_shown(item, verbose) for item in value] if isinstance(value, list) else value
 

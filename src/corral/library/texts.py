@@ -15,8 +15,7 @@ def parameter_lines(parameters: Mapping[str, object]) -> str:
     'stop                           "a"\\ntop_k                          5'
     """
     return "\n".join(
-        f"{name:<30} {quoted(value) if isinstance(value, str) else number(value)}"
-        for name, value in _pairs(parameters)
+        f"{name:<30} {quoted(value) if isinstance(value, str) else number(value)}" for name, value in _pairs(parameters)
     )
 
 

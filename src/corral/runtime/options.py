@@ -114,9 +114,7 @@ class Options:
 
 def parse_options(raw: Mapping[str, Any]) -> Options:
     """``raw`` as options. Raises `InvalidRequest` that names the option; ``null`` leaves one at its default."""
-    values = {
-        name: _value(name, value) for name, value in raw.items() if name in OPTIONS and value is not None
-    }
+    values = {name: _value(name, value) for name, value in raw.items() if name in OPTIONS and value is not None}
     ignored = tuple(name for name, value in raw.items() if name not in OPTIONS and value is not None)
     return Options(values, ignored)
 
@@ -151,6 +149,4 @@ def _in_range(name: str, option: Option, value: float) -> float:
 
 
 def _wrong_type(name: str, kind: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"option {quoted(name)} must be of {'' if kind.startswith('an ') else 'type '}{kind}"
-    )
+    return InvalidRequest(f"option {quoted(name)} must be of {'' if kind.startswith('an ') else 'type '}{kind}")

@@ -204,9 +204,7 @@ class EnginePool:
         finally:
             self._waiting -= 1
 
-    def _take(
-        self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None
-    ) -> _Entry | None:
+    def _take(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
         """An entry with one more lease on it, or ``None`` when that must wait for a change."""
         entry = self._entries.get(key)
         if entry is not None and (entry.retiring or not entry.serves(spec, wishes)):
@@ -224,9 +222,7 @@ class EnginePool:
             entry.timer = None
         return entry
 
-    def _load(
-        self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None
-    ) -> _Entry | None:
+    def _load(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
         if self._closed:
             raise EngineCrashed("the server is shutting down")
         free = psutil.virtual_memory().available
@@ -238,9 +234,7 @@ class EnginePool:
             free_bytes=free,
         )
         loaded = [Loaded(k, e.need_bytes, e.leases, e.idle_since) for k, e in self._entries.items()]
-        decision = place(
-            planned.need_bytes, loaded, free_bytes=free, most_models=self._settings.max_loaded_models
-        )
+        decision = place(planned.need_bytes, loaded, free_bytes=free, most_models=self._settings.max_loaded_models)
         if not isinstance(decision, Load):
             return None
         if decision.evict:

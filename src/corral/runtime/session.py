@@ -7,7 +7,7 @@ the context) is decided here and nowhere else.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -86,11 +86,9 @@ class Sessions:
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s):
             pass
 
-    async def chat(self, request: ChatRequest) -> AsyncIterator[Batch]:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         """The answer to a conversation. Raises before the first batch whatever is wrong with the request."""
-        conversation = _conversation(
-            request, _with_model_turns(request.spec, request.messages), request.tools
-        )
+        conversation = _conversation(request, _with_model_turns(request.spec, request.messages), request.tools)
         stream = self._on_engine(
             request, lambda engine, limit, sampling: _chat(engine, conversation, request, limit, sampling)
         )
@@ -98,11 +96,9 @@ class Sessions:
             async for batch in stream:
                 yield batch
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Batch]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
         """The answer to a prompt. Raises before the first batch whatever is wrong with the request."""
-        stream = self._on_engine(
-            request, lambda engine, limit, sampling: _generate(engine, request, limit, sampling)
-        )
+        stream = self._on_engine(request, lambda engine, limit, sampling: _generate(engine, request, limit, sampling))
         async with aclosing(stream):
             async for batch in stream:
                 yield batch
@@ -119,15 +115,13 @@ class Sessions:
             turns = _with_model_turns(request.spec, request.messages)
             return await lease.engine.apply_template(_conversation(request, turns, request.tools))
 
-    async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncIterator[Batch]:
+    async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncGenerator[Batch, None]:
         """Run ``generate`` on a leased engine; once more on a fresh one if it crashed before anything was sent."""
         options = _effective(request)
         for attempt in (1, 2):
             sent = False
             async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
-                limit = min(
-                    options.wishes.num_ctx or lease.engine.config.context, lease.engine.config.context
-                )
+                limit = min(options.wishes.num_ctx or lease.engine.config.context, lease.engine.config.context)
                 sampling = options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs)
                 try:
                     stream = generate(lease.engine, limit, sampling)
@@ -146,7 +140,7 @@ class Sessions:
 class _Generate(Protocol):
     """The shape of what `_on_engine` runs: an engine, the context in tokens, the sampling."""
 
-    def __call__(self, engine: Engine, limit: int, sampling: Sampling, /) -> AsyncIterator[Batch]: ...
+    def __call__(self, engine: Engine, limit: int, sampling: Sampling, /) -> AsyncGenerator[Batch, None]: ...
 
 
 def _effective(request: GenerationRequest) -> Options:
@@ -154,9 +148,7 @@ def _effective(request: GenerationRequest) -> Options:
     try:
         own = parse_options(request.spec.parameters)
     except InvalidRequest as exc:
-        raise InvalidRequest(
-            f"a parameter of the model {quoted(request.spec.name.short)} is wrong: {exc}"
-        ) from exc
+        raise InvalidRequest(f"a parameter of the model {quoted(request.spec.name.short)} is wrong: {exc}") from exc
     return request.options.over(own)
 
 
@@ -217,7 +209,7 @@ def _prompt_conversation(request: GenerateRequest) -> Conversation:
 
 async def _chat(
     engine: Engine, conversation: Conversation, request: GenerationRequest, limit: int, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """A chat within ``limit`` tokens of context: turns that do not fit are left out, oldest first, and counted."""
     fitted, dropped = conversation, 0
     if limit < _engine_limit(engine):
@@ -241,7 +233,7 @@ async def _chat(
 
 def _answer(
     engine: Engine, conversation: Conversation, request: GenerationRequest, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     if request.output is not None and conversation.messages and conversation.messages[-1].role == "assistant":
         return _constrained_prefill(engine, conversation, request.output, sampling)
     if request.output is not None and conversation.tools:
@@ -251,7 +243,7 @@ def _answer(
 
 async def _constrained_prefill(
     engine: Engine, conversation: Conversation, output: OutputFormat, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """Continue the client's own beginning of an answer as JSON, which the engine's chat cannot."""
     prompt = await engine.apply_template(conversation)
     stream = engine.complete(CompletionCall(prompt, sampling, output))
@@ -262,7 +254,7 @@ async def _constrained_prefill(
 
 async def _tools_or_output(
     engine: Engine, conversation: Conversation, output: OutputFormat, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """Tools and a format together: a call is a call, and an answer has the format.
 
     The engine would force the format on both. So it begins freely; when what comes is an answer, it is asked again with the same
@@ -293,9 +285,7 @@ def _within(sampling: Sampling, room: int) -> Sampling:
     return replace(sampling, max_tokens=min(sampling.max_tokens or room, room))
 
 
-async def _fit(
-    engine: Engine, conversation: Conversation, limit: int, truncate: bool
-) -> tuple[Conversation, int, int]:
+async def _fit(engine: Engine, conversation: Conversation, limit: int, truncate: bool) -> tuple[Conversation, int, int]:
     """The conversation with as few of its oldest turns left out as make it fit, how many messages went, and its tokens.
 
     System messages stay, and so does the last turn. A turn begins with a user's message, so no tool's answer loses its question.
@@ -339,7 +329,7 @@ def _with_dropped(batch: Batch, dropped: int) -> Batch:
 
 async def _generate(
     engine: Engine, request: GenerateRequest, limit: int, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     if request.raw:
         stream = _complete(engine, request.prompt, request, limit, sampling)
     elif request.context:
@@ -355,7 +345,7 @@ async def _generate(
 
 async def _complete(
     engine: Engine, prompt: str, request: GenerationRequest, limit: int, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """Continue ``prompt`` as it stands, within ``limit`` tokens. It is never cut: what does not fit is an error."""
     if limit < _engine_limit(engine):
         used = len(await engine.tokenise(prompt, add_special=True))
@@ -370,7 +360,7 @@ async def _complete(
 
 async def _after_context(
     engine: Engine, request: GenerateRequest, limit: int, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """Continue behind the tokens of an earlier answer; thoughts are told from the answer here, as the engine sees text."""
     assert request.context is not None
     before = await engine.detokenise(request.context)
@@ -400,7 +390,7 @@ async def _after_context(
 
 async def _with_context(
     engine: Engine, request: GenerateRequest, limit: int, sampling: Sampling
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """A chat whose end carries the tokens of prompt and answer, so that a client can go on from them."""
     conversation = _prompt_conversation(request)
     told = _Told()
@@ -437,11 +427,7 @@ class _Told:
         if self._thought:
             opening, closing = thinking_tags(prompt) or ("<think>", "</think>")
             begun = "" if thinking_tags(prompt) else f"{opening}\n"
-            said = (
-                f"{begun}{''.join(self._thought)}{closing}\n\n{said}"
-                if said
-                else begun + "".join(self._thought)
-            )
+            said = f"{begun}{''.join(self._thought)}{closing}\n\n{said}" if said else begun + "".join(self._thought)
         end = await engine.end_of_turn() if finished.reason == "stop" else ""
         return replace(finished, context=tuple(await engine.tokenise(f"{prompt}{said}{end}")))
 

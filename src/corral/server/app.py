@@ -99,9 +99,7 @@ async def _no_such_route(request: Request, exc: Exception) -> Response:
     methods = _methods_of(request.scope["path"])
     if not methods:
         return Response("404 page not found", 404, {"content-type": "text/plain"})
-    return Response(
-        "405 method not allowed", 405, {"content-type": "text/plain", "allow": ", ".join(methods)}
-    )
+    return Response("405 method not allowed", 405, {"content-type": "text/plain", "allow": ", ".join(methods)})
 
 
 async def _bug(request: Request, exc: Exception) -> Response:

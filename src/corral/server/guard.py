@@ -40,15 +40,10 @@ class Guard:
     def for_server(cls, host: str, origins: Sequence[str]) -> Guard:
         """The checks for a server that listens on ``host`` and whose owner allows ``origins`` besides the local ones."""
         local = [
-            f"{scheme}://{name}{port}"
-            for scheme in ("http", "https")
-            for name in _LOCAL_HOSTS
-            for port in ("", ":*")
+            f"{scheme}://{name}{port}" for scheme in ("http", "https") for name in _LOCAL_HOSTS for port in ("", ":*")
         ]
         patterns = [
-            re.compile(".*".join(map(re.escape, o.split("*"))))
-            for o in (*origins, *local, *_APP_ORIGINS)
-            if o != "*"
+            re.compile(".*".join(map(re.escape, o.split("*")))) for o in (*origins, *local, *_APP_ORIGINS) if o != "*"
         ]
         return cls(tuple(patterns), "*" in origins, is_loopback(host))
 
@@ -69,12 +64,7 @@ class Guard:
             address = ipaddress.ip_address(name.strip("[]"))
         except ValueError:
             return name in ("", "localhost", socket.gethostname().lower()) or name.endswith(_LOCAL_SUFFIXES)
-        return (
-            address.is_loopback
-            or address.is_private
-            or address.is_unspecified
-            or str(address) in _own_addresses()
-        )
+        return address.is_loopback or address.is_private or address.is_unspecified or str(address) in _own_addresses()
 
 
 def is_loopback(host: str) -> bool:
@@ -94,6 +84,4 @@ def _without_port(host: str) -> str:
 
 
 def _own_addresses() -> set[str]:
-    return {
-        entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries
-    }
+    return {entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries}

@@ -17,9 +17,7 @@ from corral.server.inflight import Inflight
 
 logger = logging.getLogger("corral.access")
 
-Routes = Callable[
-    [str], list[str]
-]  # the methods that a path answers to, in order; none if there is no such path
+Routes = Callable[[str], list[str]]  # the methods that a path answers to, in order; none if there is no such path
 
 
 class Entrance:
@@ -80,9 +78,7 @@ class Entrance:
             return None
         unclean = "//" in path or "/./" in path or "/../" in path
         status = 307 if unclean or scope["method"] != "GET" else 301
-        location = target + (
-            "?" + scope["query_string"].decode("latin-1") if scope.get("query_string") else ""
-        )
+        location = target + ("?" + scope["query_string"].decode("latin-1") if scope.get("query_string") else "")
         body = ""
         if scope["method"] == "GET":
             word = "Moved Permanently" if status == 301 else "Temporary Redirect"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from anyio import to_thread
@@ -62,9 +62,7 @@ async def show(request: Request) -> Response:
     name = _reference(wanted.model, empty=InvalidRequest("model is required"))
 
     def read() -> bytes:
-        details = state.library.show(
-            name, verbose=wanted.verbose, system=wanted.system, options=wanted.options
-        )
+        details = state.library.show(name, verbose=wanted.verbose, system=wanted.system, options=wanted.options)
         return models.show(details)
 
     try:
@@ -76,14 +74,14 @@ async def show(request: Request) -> Response:
 async def copy(request: Request) -> Response:
     """``POST /api/copy``."""
     wanted = Copy.decode(await request.body())
-    names = []
+    names: list[ModelName] = []
     for what, text in (("source", wanted.source), ("destination", wanted.destination)):
         try:
             names.append(ModelReference.parse(text).name)
         except InvalidName as exc:
             raise Refusal(400, f"{what} {quoted(text)} is invalid") from exc
     try:
-        await to_thread.run_sync(State.of(request).library.copy, *names)
+        await to_thread.run_sync(State.of(request).library.copy, names[0], names[1])
     except ModelNotFound as exc:
         raise Refusal(404, f"model {quoted(wanted.source)} not found") from exc
     return Response()
@@ -158,13 +156,11 @@ def _answer(
     state: State,
     wanted: Inference,
     encoder: answers.Encoder,
-    events: AsyncIterator[Batch],
+    events: AsyncGenerator[Batch, None],
     ignored: tuple[str, ...],
 ) -> Response:
     """A generation as a response; options that mean nothing here are named in a header."""
-    headers = (
-        {"x-corral-ignored-options": ", ".join(_header_text(name) for name in ignored)} if ignored else {}
-    )
+    headers = {"x-corral-ignored-options": ", ".join(_header_text(name) for name in ignored)} if ignored else {}
     return Generation(state, encoder, events, headers, stream=wanted.stream)
 
 
@@ -178,7 +174,7 @@ class Generation(Response):
         self,
         state: State,
         encoder: answers.Encoder,
-        events: AsyncIterator[Batch],
+        events: AsyncGenerator[Batch, None],
         headers: dict[str, str],
         *,
         stream: bool,
@@ -194,16 +190,14 @@ class Generation(Response):
         begun = False
         inflight = self._state.inflight
         try:
-            async with inflight.scope(receive) as cancel, aclosing(self._events):  # type: ignore[type-var]
+            async with inflight.scope(receive) as cancel, aclosing(self._events):
                 if not self._stream:
                     body = self._encoder.whole([batch async for batch in self._events])
                     await _json(body, headers=dict(self.headers))(scope, receive, send)
                     return
                 async for batch in self._events:
                     if not begun:
-                        await send(
-                            {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-                        )
+                        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                         begun = True
                     if lines := self._encoder.lines(batch):
                         await send({"type": "http.response.body", "body": lines, "more_body": True})

@@ -34,9 +34,7 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         number = exc.errno if exc.errno is not None else 0
-        raise StoreError(
-            f"cannot write to the model store {path}: {_ADVICE.get(number, exc.strerror)}"
-        ) from exc
+        raise StoreError(f"cannot write to the model store {path}: {_ADVICE.get(number, exc.strerror)}") from exc
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -62,9 +62,7 @@ class Manifest:
         layers = document.get("layers")
         if not isinstance(layers, list):
             raise CorruptManifest("it has no list of layers")
-        return cls(
-            _layer(document.get("config"), "config"), tuple(_layer(layer, "layers") for layer in layers)
-        )
+        return cls(_layer(document.get("config"), "config"), tuple(_layer(layer, "layers") for layer in layers))
 
     def serialise(self) -> bytes:
         """As Ollama writes it: compact, one line."""

@@ -106,9 +106,7 @@ class Store:
                 f'the manifest of "{name.short}" is damaged: {exc}; try: corral rm {name.short}, then get it again'
             ) from exc
         modified_at = datetime.fromtimestamp(status.st_mtime, UTC).astimezone()
-        return StoredManifest(
-            stored, manifest, hashlib.sha256(data).hexdigest(), modified_at, status.st_mtime_ns
-        )
+        return StoredManifest(stored, manifest, hashlib.sha256(data).hexdigest(), modified_at, status.st_mtime_ns)
 
     def stamp(self, name: ModelName) -> tuple[int, int] | None:
         """What changes when the manifest of ``name`` (in its stored spelling) does; ``None`` if there is none."""
@@ -266,9 +264,7 @@ def _spelling(folder: Path, part: str) -> str | None:
     if (folder / part).exists():
         return part
     try:
-        return next(
-            (path.name for path in sorted(folder.iterdir()) if path.name.lower() == part.lower()), None
-        )
+        return next((path.name for path in sorted(folder.iterdir()) if path.name.lower() == part.lower()), None)
     except OSError:
         return None
 

@@ -51,7 +51,8 @@ class Encoder:
 
     def whole(self, batches: Iterable[Batch]) -> bytes:
         """One object for the whole generation."""
-        text, thinking = [], []
+        text: list[str] = []
+        thinking: list[str] = []
         calls: list[ToolCall] = []
         logprobs: list[TokenLogprob] = []
         end = Finished("stop")
@@ -64,9 +65,7 @@ class Encoder:
                 else:
                     (text if isinstance(event, Text) else thinking).append(event.text)
                     logprobs += event.logprobs
-        return dumps(
-            self._end(end, text="".join(text), thinking="".join(thinking), calls=calls, logprobs=logprobs)
-        )
+        return dumps(self._end(end, text="".join(text), thinking="".join(thinking), calls=calls, logprobs=logprobs))
 
     def without_generation(self, reason: str) -> bytes:
         """The answer to a request that only loads or unloads a model."""

@@ -69,8 +69,7 @@ def show(model: ModelDetails) -> bytes:
         "model_info": dict(model.model_info),
         "projector_info": dict(model.projector_info),
         "tensors": [
-            {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)}
-            for tensor in model.tensors
+            {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)} for tensor in model.tensors
         ],
         "capabilities": list(model.capabilities),
         "modified_at": local_time(model.modified_at),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +130,7 @@ class Show:
             _model_or_name(fields),
             fields.string("system") or "",
             fields.boolean("verbose") or False,
-            fields.object("options", "map[string]interface {}") or {},
+            fields.mapping("options", "map[string]interface {}") or {},
         )
 
 
@@ -166,7 +167,7 @@ def _inference(fields: Fields) -> dict[str, Any]:
     decoded = {
         "model": model,
         "stream": True if stream is None else stream,
-        "options": fields.object("options", "map[string]interface {}") or {},
+        "options": fields.mapping("options", "map[string]interface {}") or {},
         "think": gojson.think(fields.raw("think")),
         "format": fields.raw("format"),
         "keep_alive_s": gojson.keep_alive(fields.raw("keep_alive")),
@@ -207,10 +208,8 @@ def _tool_call(fields: Fields) -> ToolCall:
     function = fields.nested("function", "api.ToolCallFunction")
     arguments = function.raw("arguments")
     if isinstance(arguments, str):  # OpenAI's spelling, which Ollama refuses
-        try:
+        with suppress(orjson.JSONDecodeError):
             arguments = orjson.loads(arguments)
-        except orjson.JSONDecodeError:
-            pass
     if arguments is not None and not isinstance(arguments, dict):
         raise InvalidRequest(
             "\"arguments\" of a tool call must be a JSON object. Value looks like object, but can't find closing '}' symbol"
@@ -221,14 +220,10 @@ def _tool_call(fields: Fields) -> ToolCall:
 
 def _tool(value: object) -> Mapping[str, Json]:
     if not isinstance(value, dict):
-        raise InvalidRequest(
-            'each of "tools" must be an object: {"type": "function", "function": {"name": …}}'
-        )
+        raise InvalidRequest('each of "tools" must be an object: {"type": "function", "function": {"name": …}}')
     function = value.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise InvalidRequest('each of "tools" needs a "function" with a "name"')
     if not isinstance(function.get("parameters") or {}, dict):
-        raise InvalidRequest(
-            f'"parameters" of the tool {quoted(function["name"])} must be a JSON Schema object'
-        )
+        raise InvalidRequest(f'"parameters" of the tool {quoted(function["name"])} must be a JSON Schema object')
     return {"type": "function", "function": {k: v for k, v in function.items() if v is not None}}
