@@ -24,7 +24,7 @@ class Answer:
 
 
 def print_answer(stream: Generator[Document, None, None], *, show_thinking: bool) -> Answer:
-    """Print the answer on stdout while it comes. Thoughts go there too on a terminal, else to stderr: a pipe gets the answer alone."""
+    """Print the answer on stdout while it comes; thoughts too on a terminal, else on stderr: a pipe gets the answer alone."""
     answer = Answer()
     state = "start"
     aside = not sys.stdout.isatty()

@@ -1,0 +1,160 @@
+"""Where Corral answers otherwise than Ollama, on purpose, and why: the source of ``docs/compatibility.md``.
+
+What Corral answers instead is frozen in ``answers.json``, written by ``python -m tests.wire.freeze`` and read by people before it is
+committed: a change of it is a change of behaviour.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent.parent / "docs" / "compatibility.md"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which answers differ: what Ollama does, what Corral does and why, and the recordings that show it."""
+
+    ollama: str
+    corral: str
+    recordings: tuple[str, ...]
+
+
+BECAUSE = (
+    Difference(
+        "`GET /api/version` gives Ollama's version.",
+        "It gives Corral's own.",
+        ("version",),
+    ),
+    Difference(
+        "`/api/tags` lists `completion` alone for a model whose template is in its file, though `/api/show` lists more.",
+        "Both list the same capabilities.",
+        ("tags",),
+    ),
+    Difference(
+        "`/api/generate` leaves thoughts and `</think>` in `response`; `context` lacks the end of the turn.",
+        "Thoughts are in `thinking`, the answer alone is in `response`, and `context` ends where the turn does, so that a "
+        "conversation continues from it.",
+        (
+            "generate_plain", "generate_stream", "generate_system", "generate_limit", "generate_context", "generate_logprobs",
+            "option_seed_float", "option_nonsense_int", "generate_think",
+        ),
+    ),
+    Difference(
+        "`format` on `/api/generate` takes the place of the thought.",
+        "The model thinks first, as in a chat; the answer has the format. Send `think: false` to do without.",
+        ("generate_json",),
+    ),
+    Difference(
+        "`template` in a request is used.",
+        "It is refused with an error that says what to do instead, until Corral renders Go templates.",
+        ("generate_template",),
+    ),
+    Difference(
+        "An image for a model that cannot see gives the engine's JSON inside a string.",
+        "400 `\"tiny\" does not support images`.",
+        ("generate_images",),
+    ),
+    Difference(
+        "A `format` that is none, and an option of the wrong type, are answered with status 500.",
+        "400, with the same text.",
+        (
+            "generate_format_bad", "option_temperature_str", "option_num_predict_str", "option_stop_str", "option_stop_list",
+        ),
+    ),
+    Difference(
+        "A prompt longer than `num_ctx` loses its middle, and nothing says so.",
+        "A single turn that does not fit is an error with the numbers. Of a conversation the oldest turns are left out, and "
+        "`dropped_messages` on the last object says how many messages; `truncate: false` makes that an error too.",
+        ("generate_long",),
+    ),
+    Difference(
+        "With `truncate: false` the error is the engine's JSON inside a string, with a context nobody asked for.",
+        "A sentence with the tokens of the prompt and the `num_ctx` of the request.",
+        ("generate_long_strict",),
+    ),
+    Difference(
+        "Of a tool's JSON Schema only some keywords reach the model, in another order.",
+        "The schema reaches the model as it was sent, so prompts may differ by a few tokens.",
+        ("chat_tools", "chat_tools_stream", "chat_tool_result"),
+    ),
+    Difference(
+        "`create` rewrites the model's file and adds `general.quantization_version`; `show` prints `TEMPLATE {{ .Prompt }}` for "
+        "a model without a Go template.",
+        "Files are stored as they are; a template that nobody wrote is not shown.",
+        ("show", "show_system"),
+    ),
+)  # fmt: skip
+
+DIFFERENCES = {name: difference for difference in BECAUSE for name in difference.recordings}
+
+# Paths that this version of Corral does not have, and recordings that depend on them.
+LATER_PATHS = ("/api/create", "/api/embed", "/api/pull", "/api/push", "/api/blobs", "/v1/")
+LATER_RECORDINGS = ("show_made",)
+
+# Beyond the recordings; each has a test of its own.
+UNRECORDED = (
+    (
+        "`num_predict: 0` is unlimited on some paths and one token on others.",
+        "No limit on every path, as for negative values.",
+    ),
+    (
+        "Stop strings end a thought, and an empty one ends every answer.",
+        "They look at the answer only; an empty one is none.",
+    ),
+    ("An option that does not exist is ignored in silence.", "It is named in the header `X-Corral-Ignored-Options`."),
+    ("A value out of an option's range reaches the engine, or crashes it.", "400 that names the option and its range."),
+    (
+        "Past a full context generation goes on, with the middle of the context thrown away.",
+        "It ends with `done_reason` `length`; `shift` and `num_keep` change nothing.",
+    ),
+    (
+        "`tools` and `format` together give a tool call as JSON text.",
+        "A call is in `tool_calls`; an answer that is no call has the format.",
+    ),
+    (
+        "A tool call that was cut off loses the whole answer.",
+        "What came until then, as text, with `done_reason` `length`.",
+    ),
+    (
+        "`arguments` of a tool call given as a JSON text are refused.",
+        "They are accepted.",
+    ),
+    ("A thought in the history does not reach templates that would print it.", "It does."),
+    ("Two models over one file share an engine, and the first one's template.", "Each model has its own engine."),
+    ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
+    ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
+    ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),
+    ("`stream: true` errors of a running generation have the type `application/json`.", "With `; charset=utf-8`."),
+    ("Bodies over 2048 bytes are sent in chunks.", "With a `Content-Length`."),
+    ("`logprob` is written as `-0.0000014`.", "As `-1.4e-6`: the same number."),
+)
+
+
+def document() -> str:
+    """The page for users."""
+    lines = [
+        "# Where Corral differs from Ollama",
+        "",
+        "Corral speaks Ollama's API: same paths, fields, statuses and error texts, checked by replaying what a real Ollama "
+        "answered. Where it differs, it does so on purpose. (Made from `tests/wire/differences.py`; do not edit.)",
+        "",
+        "| Ollama | Corral |",
+        "| --- | --- |",
+        *(f"| {difference.ollama} | {difference.corral} |" for difference in BECAUSE),
+        *(f"| {ollama} | {corral} |" for ollama, corral in UNRECORDED),
+        "",
+        "Not there yet: creating, pulling and pushing models, embeddings, and the APIs of OpenAI and Anthropic.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def frozen() -> dict[str, Any]:
+    """What Corral answers where it differs: status and body by recording."""
+    answers: dict[str, Any] = json.loads((HERE / "answers.json").read_text())
+    return answers

@@ -1,0 +1,32 @@
+"""Write ``answers.json`` and ``docs/compatibility.md`` anew. Read the diff before you commit it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from tests.wire.differences import DIFFERENCES, DOCUMENT, HERE, document
+from tests.wire.test_replay import ask, normal, replay_server, replayed
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        server = replay_server(Path(folder))
+        try:
+            answers = {}
+            for record in replayed():
+                status, _, text = ask(server, record["request"])
+                if record["name"] in DIFFERENCES:
+                    answers[record["name"]] = [status, normal(record, text)]
+        finally:
+            server.stop()
+    lines = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(answer, ensure_ascii=False)}" for name, answer in answers.items()
+    )
+    (HERE / "answers.json").write_text("{\n" + lines + "\n}\n")
+    DOCUMENT.write_text(document())
+
+
+if __name__ == "__main__":
+    main()

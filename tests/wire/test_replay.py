@@ -1,0 +1,144 @@
+"""What the real Ollama answered, asked again of Corral, in the same order, to a fresh server.
+
+Status, content type, order of keys, shapes and texts are equal, with what varies masked; every answer that differs on purpose is
+in `differences.py` with its reason, and in `answers.json` with what Corral answers instead, which is held just as exactly.
+``python -m tests.wire.freeze`` writes that file and the page for users anew.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from corral.names import ModelName
+from corral.store import Manifest, MediaType, Store
+from corral.store.manifest import CONFIG_TYPE
+from corral.tiny import TINY_FILE
+from tests.conftest import RunningServer, start_server
+from tests.wire.differences import DIFFERENCES, DOCUMENT, LATER_PATHS, LATER_RECORDINGS, document, frozen
+
+RECORDS = [json.loads(line) for line in Path(__file__).with_name("tiny.jsonl").read_text().splitlines()]
+HEADERS = ("content-type", "allow", "access-control-allow-origin", "access-control-allow-methods",
+           "access-control-allow-headers", "access-control-max-age")  # fmt: skip
+MASKED = ("created_at", "modified_at", "expires_at", "digest", "id", "size", "logprob", "total_duration", "load_duration",
+          "prompt_eval_duration", "eval_duration", "modelfile")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    running = replay_server(tmp_path_factory.mktemp("replay"))
+    yield running
+    running.stop()
+
+
+def replay_server(home: Path) -> RunningServer:
+    """A fresh server whose store has what the recorded one had, as far as the requests need it."""
+    store = Store(home / "models")
+    put(store, "minilm", embedding_model(home / "minilm.gguf"), "bert", "22.57M", "F16")
+    put(store, "tiny", TINY_FILE, "qwen3", "4.46M", "Q8_0")
+    return start_server(home, home / "models")
+
+
+def put(store: Store, name: str, weights: Path, family: str, size: str, quantization: str) -> None:
+    """A model as Ollama makes it from a file, without anything besides."""
+    config = {"model_format": "gguf", "model_family": family, "model_families": [family], "model_type": size,
+              "file_type": quantization, "architecture": "amd64", "os": "linux"}  # fmt: skip
+    layer = store.add_file(weights, MediaType.MODEL)
+    store.write(ModelName.parse(name), Manifest(store.add_bytes(json.dumps(config).encode(), CONFIG_TYPE), (layer,)))
+
+
+def embedding_model(path: Path) -> Path:
+    """A file that says it is an embedding model; it is never loaded."""
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_uint32("bert.pooling_type", 1)
+    writer.add_tensor("token_embd.weight", np.zeros((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def ask(server: RunningServer, request: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+    body = request["body"]
+    if body is not None and not isinstance(body, str):
+        body = json.dumps(body)
+    connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=30)
+    connection.request(request["method"], request["path"], body, request["headers"])
+    response = connection.getresponse()
+    text = response.read().decode()
+    headers = {name: value for name in HEADERS if (value := response.headers.get(name)) is not None}
+    connection.close()
+    return response.status, headers, text
+
+
+def mask(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: "<masked>" if k in MASKED else mask(v) for k, v in value.items()}
+    return [mask(item) for item in value] if isinstance(value, list) else value
+
+
+def read(text: str) -> Any:
+    """Bodies as lists of lines of JSON, or the text. Order of keys counts: objects become lists of pairs."""
+    try:
+        return [pairs(mask(json.loads(line))) for line in text.splitlines()]
+    except ValueError:
+        return text
+
+
+def pairs(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [[key, pairs(item)] for key, item in value.items()]
+    return [pairs(item) for item in value] if isinstance(value, list) else value
+
+
+def replayed() -> list[dict[str, Any]]:
+    """The recordings for the paths that exist so far."""
+    return [
+        record
+        for record in RECORDS
+        if not record["request"]["path"].startswith(LATER_PATHS) and record["name"] not in LATER_RECORDINGS
+    ]
+
+
+def normal(record: dict[str, Any], text: str) -> Any:
+    """A body to compare: without the other models of the recorded store, tensors in one order whatever the file's is."""
+    path = record["request"]["path"]
+    if path == "/api/tags" and text:
+        document = json.loads(text)
+        document["models"] = [model for model in document["models"] if model["name"] == "tiny:latest"]
+        text = json.dumps(document)
+    if path == "/api/show" and "tensors" in text:
+        document = json.loads(text)
+        document["tensors"].sort(key=lambda tensor: tensor["name"])
+        text = json.dumps(document)
+    return read(text)
+
+
+@pytest.mark.parametrize("record", replayed(), ids=lambda record: record["name"])
+def test_the_answer_is_ollamas_or_a_difference_with_a_reason(record: dict[str, Any], server: RunningServer) -> None:
+    name, expected = record["name"], record["response"]
+    status, headers, text = ask(server, record["request"])
+    answered, recorded = [status, normal(record, text)], [expected["status"], normal(record, expected["body"])]
+    if name in DIFFERENCES:
+        assert answered != recorded, f"{name} does not differ any more: take it out of the table"
+        assert answered == frozen()[name]
+        return
+    assert answered == recorded
+    assert headers == {key: value for key, value in expected["headers"].items() if key in HEADERS}
+
+
+def test_every_difference_names_a_recording_and_has_its_answer() -> None:
+    assert set(DIFFERENCES) == set(frozen())
+    assert set(DIFFERENCES) <= {record["name"] for record in replayed()}
+
+
+def test_the_page_for_users_is_made_from_the_table() -> None:
+    assert DOCUMENT.read_text() == document()
