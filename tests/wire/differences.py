@@ -1,7 +1,7 @@
 """Where Corral answers otherwise than Ollama, on purpose, and why: the source of ``docs/compatibility.md``.
 
-What Corral answers instead is frozen in ``answers.json``, written by ``python -m tests.wire.freeze`` and read by people before it is
-committed: a change of it is a change of behaviour.
+What Corral answers instead is frozen in ``answers.json``, written by ``python -m tests.wire.freeze`` and read by people
+before it is committed: a change of it is a change of behaviour.
 """
 
 from __future__ import annotations
@@ -140,8 +140,10 @@ def document() -> str:
     lines = [
         "# Where Corral differs from Ollama",
         "",
-        "Corral speaks Ollama's API: same paths, fields, statuses and error texts, checked by replaying what a real Ollama "
-        "answered. Where it differs, it does so on purpose. (Made from `tests/wire/differences.py`; do not edit.)",
+        (
+            "Corral speaks Ollama's API: same paths, fields, statuses and error texts, checked by replaying what a real Ollama "
+            "answered. Where it differs, it does so on purpose. (Made from `tests/wire/differences.py`; do not edit.)"
+        ),
         "",
         "| Ollama | Corral |",
         "| --- | --- |",

@@ -207,6 +207,3 @@ class Engine(Protocol):
 
     async def health(self) -> bool:
         """Whether it can serve."""
-
-    async def close(self) -> None:
-        """Let go of connections. The process is ended by who started it."""

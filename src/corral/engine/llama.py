@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import aiohttp
 import orjson
 
 from corral.engine.base import (
@@ -33,30 +32,19 @@ from corral.engine.base import (
     TokenLogprob,
     ToolCall,
 )
+from corral.engine.http import Exchange, exchange
 from corral.engine.process import EngineProcess
 from corral.errors import EngineCrashed, EngineError, EngineRefused, PromptTooLong
 from corral.parsing import StopMatcher
 
-# Refused, reset, closed in mid-answer: whatever it looks like from here, the process is gone or going.
-_GONE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
-
 
 class LlamaEngine:
-    """An `Engine` that talks to one engine process. Close it with `close`; the process belongs to its starter."""
+    """An `Engine` that talks to one engine process, which belongs to its starter."""
 
     def __init__(self, config: EngineConfig, process: EngineProcess) -> None:
         self._config = config
         self._process = process
         self._end_of_turn: str | None = None
-        self._http = aiohttp.ClientSession(
-            base_url=f"http://127.0.0.1:{process.port}",
-            headers={"Authorization": f"Bearer {process.key}", "Content-Type": "application/json"},
-            connector=aiohttp.TCPConnector(force_close=True, limit=0),
-            timeout=_NO_TIMEOUT,
-            read_bufsize=1 << 20,
-            trust_env=False,
-        )
 
     @property
     def config(self) -> EngineConfig:
@@ -142,48 +130,33 @@ class LlamaEngine:
         except EngineError:
             return False
 
-    async def close(self) -> None:
-        await self._http.close()
-
     async def _ask(self, path: str, body: Mapping[str, Any]) -> Any:
         async with self._post(path, body) as response:
-            try:
-                return orjson.loads(await response.read())
-            except _GONE as exc:
-                raise self._crashed(str(exc)) from exc
+            return orjson.loads(await response.all())
 
     async def _get(self, path: str) -> Any:
-        try:
-            async with self._http.get(path) as response:
-                await _refusal(response)
-                return orjson.loads(await response.read())
-        except _GONE as exc:
-            raise self._crashed(str(exc)) from exc
+        async with self._exchange("GET", path) as response:
+            return orjson.loads(await response.all())
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Exchange]:
+        return self._exchange("POST", path, orjson.dumps(body))
 
     @asynccontextmanager
-    async def _post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer with a status below 400; its connection is closed with the block, which ends the work behind it."""
+    async def _exchange(self, method: str, path: str, body: bytes = b"") -> AsyncGenerator[Exchange, None]:
+        """An answer with a status below 400. Refused, reset, closed in mid-answer: the process is gone or going."""
         try:
-            response = await self._http.post(path, data=orjson.dumps(body))
-        except _GONE as exc:
+            async with exchange(self._process.port, self._process.key, method, path, body) as response:
+                if response.status >= 400:
+                    raise _refusal(await response.all(), response.status)
+                yield response
+        except ConnectionError as exc:
             raise self._crashed(str(exc)) from exc
-        try:
-            try:
-                await _refusal(response)
-            except _GONE as exc:
-                raise self._crashed(str(exc)) from exc
-            yield response
-        finally:
-            response.close()
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[list[dict[str, Any]]]:
+    async def _events(self, response: Exchange) -> AsyncIterator[list[dict[str, Any]]]:
         """The objects of a stream of server-sent events, those that arrived together in one list."""
         rest = b""
         while True:
-            try:
-                arrived = await response.content.readany()
-            except _GONE as exc:
-                raise self._crashed(str(exc)) from exc
+            arrived = await response.some()
             if not arrived:
                 return
             *lines, rest = (rest + arrived if rest else arrived).split(b"\n")
@@ -370,16 +343,13 @@ def _logprob(entry: Mapping[str, Any], most: int | None = None) -> TokenLogprob:
     )
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> None:
-    """Raise what an error answer says."""
-    if response.status < 400:
-        return
-    text = await response.read()
+def _refusal(body: bytes, status: int) -> EngineError | PromptTooLong:
+    """What an error answer says."""
     try:
-        error = orjson.loads(text)["error"]
+        error = orjson.loads(body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        error = {"message": text.decode(errors="replace")}
-    raise _error(error, response.status)
+        error = body.decode(errors="replace")
+    return _error(error, status)
 
 
 def _error(error: Any, status: int) -> EngineError | PromptTooLong:

@@ -110,7 +110,9 @@ def _kv_values_per_token(file: GgufFile, architecture: str) -> int:
     layers = _number(value("block_count")) or 0
     heads = value("attention.head_count_kv")
     queries = _number(value("attention.head_count")) or 1
-    per_layer = [n for n in heads if isinstance(n, int)] if isinstance(heads, list) else [_number(heads) or queries] * layers
+    per_layer = (
+        [n for n in heads if isinstance(n, int)] if isinstance(heads, list) else [_number(heads) or queries] * layers
+    )
     total_heads = sum(per_layer)
     width = (_number(value("embedding_length")) or 0) // queries
     key_length = _number(value("attention.key_length")) or width

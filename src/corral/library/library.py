@@ -44,7 +44,7 @@ class Library:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._facts: dict[tuple[str, int, int], ModelFacts] = {}
-        self._specs: dict[ModelName, tuple[tuple[int, int] | None, ModelSpec]] = {}
+        self._specs: dict[ModelName, tuple[tuple[int, int], ModelSpec]] = {}
         self._installing = threading.Lock()
 
     def list(self) -> list[ModelSummary]:
@@ -59,14 +59,20 @@ class Library:
 
         Raises `ModelNotFound`, `CorruptManifest`, `GgufError` for weights that are no model, `StoreError` for a missing file.
         """
-        cached = self._specs.get(name)
-        if cached is not None and cached[0] is not None:
-            stamp, spec = cached
-            if self.store.stamp(spec.name) == stamp and spec.weights.exists():
-                return spec
+        known = self.known(name)
+        if known is not None:
+            return known
         entry = self._read(name)
         spec = self._spec(entry)
-        self._specs[name] = (self.store.stamp(entry.name), spec)
+        if (stamp := self.store.stamp(entry.name)) is not None:
+            self._specs[name] = (stamp, spec)
+        return spec
+
+    def known(self, name: ModelName) -> ModelSpec | None:
+        """What `resolve` found before, if it still holds; it takes two looks at the disk, so it may be asked anywhere."""
+        stamp, spec = self._specs.get(name, (None, None))
+        if spec is None or self.store.stamp(spec.name) != stamp or not spec.weights.exists():
+            return None
         return spec
 
     def show(

@@ -226,15 +226,9 @@ class EnginePool:
         if self._closed:
             raise EngineCrashed("the server is shutting down")
         free = psutil.virtual_memory().available
-        shape = _shape(spec)
-        planned = plan(
-            shape,
-            context=wishes.num_ctx or self._settings.context_length or None,
-            slots=self._settings.num_parallel,
-            free_bytes=free,
-        )
+        config, need_bytes = planned_config(spec, self._settings, wishes, free)
         loaded = [Loaded(k, e.need_bytes, e.leases, e.idle_since) for k, e in self._entries.items()]
-        decision = place(planned.need_bytes, loaded, free_bytes=free, most_models=self._settings.max_loaded_models)
+        decision = place(need_bytes, loaded, free_bytes=free, most_models=self._settings.max_loaded_models)
         if not isinstance(decision, Load):
             return None
         if decision.evict:
@@ -242,9 +236,8 @@ class EnginePool:
                 logger.info("unloading %s to make room for %s", victim, key)
                 self._retire(self._entries[victim])
             return None
-        config = _engine_config(spec, self._settings, wishes, planned.context, planned.slots, free)
         keep = self._settings.keep_alive if keep_alive_s is None else keep_alive_s
-        entry = _Entry(spec, config, planned.need_bytes, wishes, keep)
+        entry = _Entry(spec, config, need_bytes, wishes, keep)
         self._entries[key] = entry
         self._started += 1
         log = self._settings.data / "logs" / f"engine-{spec.digest[:12]}-{os.getpid()}-{self._started}.log"
@@ -292,10 +285,7 @@ class EnginePool:
                     entry.config.slots,
                     process.pid,
                 )
-                try:
-                    await self._until_stopped_or_dead(entry, process)
-                finally:
-                    await engine.close()
+                await self._until_stopped_or_dead(entry, process)
         except CorralError as exc:
             logger.error("loading %s failed: %s", entry.spec.name.short, exc)
             entry.ready.set_exception(exc)
@@ -342,27 +332,34 @@ def _deadline(keep_alive_s: float) -> datetime:
     return now + min(_FAR_FUTURE, timedelta(seconds=min(keep_alive_s, _FAR_FUTURE.total_seconds())))
 
 
-def _shape(spec: ModelSpec) -> Shape:
+def _shape(spec: ModelSpec, cache_type: str) -> Shape:
     files = (spec.weights, *spec.adapters, *spec.projectors)
     facts = spec.facts
     return Shape(
         weights_bytes=sum(path.stat().st_size for path in files),
-        kv_bytes_per_token=facts.kv_bytes_per_token("f16") if facts else 0,
+        kv_bytes_per_token=facts.kv_bytes_per_token(cache_type) if facts else 0,
         trained_context=(facts.context_length or 0) if facts else 0,
         generates="embedding" not in spec.capabilities,
     )
 
 
-def _engine_config(
-    spec: ModelSpec, settings: Settings, wishes: EngineWishes, context: int, slots: int, free_bytes: int
-) -> EngineConfig:
+def planned_config(
+    spec: ModelSpec, settings: Settings, wishes: EngineWishes, free_bytes: int
+) -> tuple[EngineConfig, int]:
+    """What the engine of ``spec`` is started with when ``free_bytes`` of memory are free, and what it is thought to need."""
+    planned = plan(
+        _shape(spec, settings.kv_cache_type),
+        context=wishes.num_ctx or settings.context_length or None,
+        slots=settings.num_parallel,
+        free_bytes=free_bytes,
+    )
     flash: dict[str, Literal["auto", "on", "off"]] = {"1": "on", "true": "on", "on": "on", "auto": "auto"}
     config = EngineConfig(
         weights=spec.weights,
         adapters=spec.adapters,
         projector=spec.projectors[0] if spec.projectors else None,
-        context=context,
-        slots=slots,
+        context=planned.context,
+        slots=planned.slots,
         embedding="embedding" in spec.capabilities,
         batch=wishes.batch,
         threads=wishes.threads,
@@ -373,4 +370,6 @@ def _engine_config(
         kv_cache_type=settings.kv_cache_type,
         prompt_cache_mib=min(1024, (free_bytes >> 20) // 20),
     )
-    return replace(config, batch=min(2048, context)) if config.embedding and not wishes.batch else config
+    if config.embedding and not wishes.batch:
+        config = replace(config, batch=min(2048, planned.context))
+    return config, planned.need_bytes

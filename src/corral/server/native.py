@@ -242,7 +242,8 @@ def _reference(model: str, *, empty: CorralError) -> ModelName:
 async def _spec(state: State, model: str, *, empty: CorralError) -> ModelSpec:
     name = _reference(model, empty=empty)
     try:
-        return await to_thread.run_sync(state.library.resolve, name)
+        known = state.library.known(name)
+        return known if known is not None else await to_thread.run_sync(state.library.resolve, name)
     except ModelNotFound as exc:
         raise Refusal(404, f"model '{model}' not found") from exc
 
