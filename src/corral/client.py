@@ -25,27 +25,37 @@ class Client:
     def __init__(self, address: Address) -> None:
         self.address = address
 
-    def reachable(self, timeout_s: float = 2.0) -> bool:
-        """Whether a server answers there. Raises `ServerUnreachable` when something answers that is no such server."""
+    def reachable(self, timeout_s: float = 5.0) -> bool:
+        """Whether a server answers there; ``False`` when nobody listens.
+
+        Raises `ServerUnreachable` when the port is taken by something else, or when the address leads nowhere.
+        """
         try:
             status, body = self._once("GET", "/api/version", timeout_s=timeout_s)
-        except ServerUnreachable:
-            return False
+        except ServerUnreachable as exc:
+            if isinstance(exc.__cause__, ConnectionRefusedError):
+                return False
+            raise
+        if status in (401, 403):
+            raise ServerUnreachable(f"the server at {self.address.url} refuses this client (status {status})")
         if status != 200 or "version" not in body:
-            raise ServerUnreachable(f"what answers at {self.address.url} is neither Corral nor Ollama")
+            raise self._stranger()
         return True
 
     def version(self, timeout_s: float = 2.0) -> str:
         """The server's version."""
-        return str(self._ask("GET", "/api/version", timeout_s=timeout_s)["version"])
+        answer = self._ask("GET", "/api/version", timeout_s=timeout_s)
+        if "version" not in answer:
+            raise self._stranger()
+        return str(answer["version"])
 
     def tags(self) -> list[Document]:
         """The models on the server's machine."""
-        return list(self._ask("GET", "/api/tags")["models"])
+        return list(self._ask("GET", "/api/tags").get("models") or ())
 
     def ps(self) -> list[Document]:
         """The models in memory."""
-        return list(self._ask("GET", "/api/ps")["models"])
+        return list(self._ask("GET", "/api/ps").get("models") or ())
 
     def show(self, model: str, *, verbose: bool = False) -> Document:
         """All there is to say of a model."""
@@ -107,6 +117,12 @@ class Client:
         if not done:
             raise ServerError("the answer ended early", 200)
 
+    def _stranger(self) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"what answers at {self.address.url} is neither Corral nor Ollama; "
+            "end it, or choose another address with CORRAL_HOST, for example 127.0.0.1:11435"
+        )
+
     @contextmanager
     def _response(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
@@ -122,9 +138,12 @@ class Client:
                 )
                 response = connection.getresponse()
             except http.client.HTTPException as exc:
-                raise ServerUnreachable(f"what answers at {self.address.url} does not speak HTTP: {exc!r}") from exc
-            except OSError as exc:
+                raise self._stranger() from exc
+            except ConnectionRefusedError as exc:
                 raise ServerUnreachable(f"no server answers at {self.address.url}; try: corral serve") from exc
+            except (OSError, UnicodeError) as exc:  # a host name that cannot be one is a UnicodeError
+                why = "nothing came back in time" if isinstance(exc, TimeoutError) else str(exc)
+                raise ServerUnreachable(f"no answer from {self.address.url}: {why}; is CORRAL_HOST right?") from exc
             try:
                 yield response
             except (http.client.HTTPException, OSError) as exc:

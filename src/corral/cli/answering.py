@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from corral.client import Document
+from corral.errors import CorralError
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ def print_answer(stream: Generator[Document, None, None], *, show_thinking: bool
     answer = Answer()
     state = "start"
     aside = not sys.stdout.isatty()
-    with closing(stream):
+    with closing(stream), _own_line_for_errors(answer, aside):
         for document in stream:
             message = document.get("message") or {"content": document.get("response", ""), **document}
             thought, text = message.get("thinking") or "", message.get("content") or ""
@@ -53,6 +54,17 @@ def print_answer(stream: Generator[Document, None, None], *, show_thinking: bool
     for line in _calls(answer.tool_calls):
         click.echo(line)
     return answer
+
+
+@contextmanager
+def _own_line_for_errors(answer: Answer, aside: bool) -> Iterator[None]:
+    """On a terminal, end the line of an answer that fails half-way, so that the error has its own."""
+    try:
+        yield
+    except CorralError:
+        if not aside and (answer.text or answer.thinking):
+            click.echo()
+        raise
 
 
 def timings(end: Document) -> str:

@@ -17,13 +17,17 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from corral.cli.answering import notices, print_answer, timings
-from corral.cli.console import ago, human_bytes, print_table
+from corral.cli.background import client_with_server
+from corral.cli.console import print_models, print_sections
 from corral.cli.models import sections
 from corral.cli.running import Session
 from corral.config import Settings
-from corral.errors import CorralError, ServerError, ServerUnreachable
-from corral.runtime.options import OPTIONS
+from corral.errors import CorralError, InvalidRequest, ServerError, ServerUnreachable
+from corral.runtime.options import OPTIONS, Option, parse_options
 
+_QUOTES = '"""'
+_SET_SYSTEM = "/set system "
+OPEN_PLACEHOLDER = 'End with """'
 PLACEHOLDER = "Send a message (/? for help)"
 HELP = """\
 Commands:
@@ -71,16 +75,24 @@ def chat(session: Session, settings: Settings) -> None:
     prompt = _Prompt(_history(state))
     while True:
         try:
-            text = prompt.ask()
-            if text.startswith("/"):
-                _command(state, text)
+            typed = prompt.ask()
+            if typed.is_command:
+                _command(state, typed.text)
                 prompt.history = _history(state)
-            elif text.strip():
-                _answer(state, text)
+            elif typed.text.strip():
+                _answer(state, typed.text)
         except (EOFError, _Bye):
             return
         except KeyboardInterrupt:
             click.echo("\nUse Ctrl + d or /bye to exit.\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """What was typed; a message in triple quotes is no command, whatever it begins with."""
+
+    text: str
+    is_command: bool
 
 
 class _Prompt:
@@ -100,22 +112,18 @@ class _Prompt:
 
         self._keys = keys
 
-    def ask(self) -> str:
+    def ask(self) -> _Typed:
         """The next message. Raises `KeyboardInterrupt` and `EOFError` as typed; either leaves several-line mode."""
         session: PromptSession[str] = PromptSession(history=self.history, key_bindings=self._keys, multiline=True)
         text = session.prompt(">>> ", placeholder=PLACEHOLDER, prompt_continuation="... ")
-        if not _opens_quotes(text):
-            return text.replace('"""', "") if text.startswith('"""') else text
-        lines = [text]
-        while text.count('"""') < 2:
-            lines.append(session.prompt("... "))
-            text = "\n".join(lines)
-        return text.replace('"""', "")
-
-
-def _opens_quotes(text: str) -> bool:
-    """Whether three quotes were opened and not closed: at the start, or as the value of ``/set system``."""
-    return text.removeprefix("/set system ").lstrip().startswith('"""') and text.count('"""') == 1
+        command = _SET_SYSTEM if text.startswith(_SET_SYSTEM) else ""
+        message = text.removeprefix(command)
+        if not message.lstrip().startswith(_QUOTES):
+            return _Typed(text, text.startswith("/"))
+        message = message.lstrip().removeprefix(_QUOTES)
+        while not message.endswith(_QUOTES):
+            message += "\n" + session.prompt("... ", placeholder=OPEN_PLACEHOLDER)
+        return _Typed(command + message.removesuffix(_QUOTES).removeprefix("\n"), bool(command))
 
 
 def _history(state: Chat) -> History:
@@ -136,6 +144,7 @@ def _answer(state: Chat, text: str) -> None:
     system = [{"role": "system", "content": state.system}] if state.system else []
     body = {**state.session.common(), "messages": [*system, *state.messages, question]}
     try:
+        client_with_server(state.settings)  # one that was started for us may have ended while the user thought
         answer = print_answer(state.session.client.chat(body), show_thinking=state.session.show_thinking)
     except KeyboardInterrupt:
         click.echo("\n\n(stopped; the question was taken back)\n")
@@ -143,7 +152,7 @@ def _answer(state: Chat, text: str) -> None:
     except ServerUnreachable:
         raise
     except CorralError as exc:
-        click.echo(f"\nError: {exc}\n", err=True)
+        click.echo(f"Error: {exc}\n", err=True)
         return
     click.echo("\n")
     for notice in notices(answer.end):
@@ -174,7 +183,10 @@ def _command(state: Chat, text: str) -> None:
     if name not in commands:
         click.echo(f"Unknown command '{name}'. Type /? for help")
         return
-    commands[name](state, rest.strip())
+    try:
+        commands[name](state, rest.strip())
+    except ServerError as exc:
+        click.echo(f"Error: {exc}", err=True)
 
 
 def _bye(state: Chat, rest: str) -> None:
@@ -191,9 +203,7 @@ def _clear(state: Chat, rest: str) -> None:
 
 
 def _list(state: Chat, rest: str) -> None:
-    models = state.session.client.tags()
-    rows = [[m["name"], m["digest"][:12], human_bytes(m["size"]), ago(m["modified_at"])] for m in models]
-    print_table(["NAME", "ID", "SIZE", "MODIFIED"], rows)
+    print_models(state.session.client.tags())
 
 
 def _load(state: Chat, rest: str) -> None:
@@ -217,11 +227,7 @@ def _load(state: Chat, rest: str) -> None:
 def _show(state: Chat, rest: str) -> None:
     details = state.session.details
     if rest == "info":
-        for title, rows in sections(details, verbose=False):
-            click.echo(f"  {title}")
-            for row in rows:
-                click.echo("    " + "    ".join(row))
-            click.echo()
+        print_sections(sections(details, verbose=False))
     elif rest == "parameters":
         own = details.get("parameters")
         click.echo(f"Model defined parameters:\n{own}\n" if own else "The model defines no parameters.\n")
@@ -288,15 +294,26 @@ def _set_parameter(session: Session, rest: str) -> None:
         known = ", ".join(OPTIONS)
         click.echo(f"Couldn't set parameter: there is no '{name}'; there are: {known}" if name and words else SET_HELP)
         return
-    parsers: dict[str, Callable[[str], object]] = {"integer": int, "float32": float}
     try:
-        if option.type == "array":
-            session.options[name] = words
-        elif option.type == "boolean":
-            session.options[name] = {"true": True, "false": False}[words[0].lower()]
-        else:
-            session.options[name] = parsers[option.type](words[0])
+        typed = parse_options({name: _typed(option, words)}).values
     except (ValueError, KeyError):
         click.echo(f"Couldn't set parameter: '{words[0]}' is not of type {option.type}")
         return
+    except InvalidRequest as exc:
+        click.echo(f"Couldn't set parameter: {exc}")
+        return
+    session.options.update(typed)
     click.echo(f"Set parameter '{name}' to '{' '.join(words)}'")
+
+
+def _typed(option: Option, words: list[str]) -> object:
+    """The value that ``words`` mean. Raises `ValueError` or `KeyError` when they mean none."""
+    match option.type:
+        case "array":
+            return words
+        case "boolean":
+            return {"true": True, "false": False}[words[0].lower()]
+        case "integer":
+            return int(words[0])
+        case _:
+            return float(words[0])

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
 from corral.durations import words_for
 
+GAP = " " * 4
+
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns, left-aligned, four blanks between them."""
+    """Columns as Ollama pads them: to their width and four blanks, the header's last one to its width and one blank."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        click.echo("    ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo(GAP.join(cell.ljust(width) for cell, width in zip(header, widths, strict=True)) + " ")
+    for row in rows:
+        click.echo(_padded(row, widths))
+
+
+def print_sections(sections: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> None:
+    """Titles and the rows under them, which have equal length in a section."""
+    for title, rows in sections:
+        click.echo(f"  {title}")
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            click.echo(GAP + _padded(row, widths))
+        click.echo()
+
+
+def print_models(models: Sequence[Mapping[str, Any]]) -> None:
+    """The table of models that ``list`` and the chat show."""
+    rows = [
+        [
+            model["name"],
+            model["digest"][:12],
+            "-" if model.get("remote_model") else human_bytes(model["size"]),
+            ago(model["modified_at"]),
+        ]
+        for model in models
+    ]
+    print_table(["NAME", "ID", "SIZE", "MODIFIED"], rows)
+
+
+def _padded(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(cell.ljust(width) + GAP for cell, width in zip(row, widths, strict=True))
 
 
 def print_json(value: object) -> None:
@@ -41,8 +73,8 @@ def human_bytes(size: int) -> str:
 def ago(moment: str) -> str:
     """How long ago an RFC 3339 time was.
 
-    >>> ago("")
-    'Never'
+    >>> ago(""), ago("0001-01-01T00:00:00Z")
+    ('Never', 'Never')
     """
     then = parse_time(moment)
     return "Never" if then is None else f"{words_for((datetime.now(UTC) - then).total_seconds())} ago"
@@ -60,8 +92,8 @@ def until(moment: str) -> str:
 
 
 def parse_time(moment: str) -> datetime | None:
-    """An RFC 3339 time with any number of digits in its fraction; ``None`` for none."""
-    if not moment:
+    """An RFC 3339 time with any number of digits in its fraction; ``None`` for none and for Go's zero time."""
+    if not moment or moment.startswith("0001-"):
         return None
     head, point, tail = moment.partition(".")
     if point:
@@ -82,5 +114,5 @@ def processor(size: int, size_vram: int) -> str:
         return "100% GPU"
     if size == 0 or size_vram > size:
         return "Unknown"
-    cpu = round((size - size_vram) / size * 100)
+    cpu = int((size - size_vram) / size * 100 + 0.5)
     return f"{cpu}%/{100 - cpu}% CPU/GPU"

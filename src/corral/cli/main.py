@@ -6,6 +6,8 @@ Exit statuses: 0, 1 for a failure, 2 for misuse, 130 after Ctrl-C.
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 
 import click
@@ -25,6 +27,7 @@ _COMMANDS = {
     "stop": ("loaded", "Unload models."),
 }
 _ALIASES = {"ls": "list", "start": "serve"}
+_VERSION_WAIT_S = 0.05  # for the connection, and again for the answer: a version is wanted at once or not at all
 
 
 class _Commands(click.Group):
@@ -54,7 +57,7 @@ class _Commands(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, _COMMANDS, n=3, cutoff=0.5)
-            hint = f"\n\nDid you mean this?\n{''.join(chr(9) + n + chr(10) for n in near)}" if near else ""
+            hint = "\n\nDid you mean this?\n" + "\n".join(f"\t{other}" for other in near) if near else ""
             raise click.UsageError(f'unknown command "{name}" for "corral"{hint}')
         return super().resolve_command(ctx, args)
 
@@ -78,14 +81,14 @@ def _print_version() -> None:
 
     address = load_settings().host
     try:  # most of the time there is no server, and the client need not be loaded to find out
-        socket.create_connection((address.reachable_host, address.port), 0.1).close()
-    except OSError:
+        socket.create_connection((address.reachable_host, address.port), _VERSION_WAIT_S).close()
+    except (OSError, UnicodeError):
         return
     from corral.client import Client
 
     client = Client(address)
     try:
-        server = client.version(timeout_s=0.1)
+        server = client.version(timeout_s=_VERSION_WAIT_S)
     except CorralError:
         return
     if server != corral.__version__:
@@ -94,6 +97,9 @@ def _print_version() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a model may say what the terminal's encoding cannot
     try:
         status = cli.main(prog_name="corral", standalone_mode=False)
     except click.UsageError as exc:
@@ -108,6 +114,10 @@ def main() -> None:
         sys.exit(1)
     except CorralError as exc:
         _fail(str(exc), 1)
+    except Exception as exc:
+        if os.environ.get("CORRAL_LOG_LEVEL", "").strip().lower() == "debug":
+            raise
+        _fail(f"a mistake in Corral: {exc!r}; to see where, set CORRAL_LOG_LEVEL=debug", 1)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from corral.cli.background import client_with_server
-from corral.cli.console import ago, human_bytes, print_json, print_table
+from corral.cli.console import print_json, print_models, print_sections
 from corral.errors import CorralError, ServerError
 from corral.gguf import human_count
 
@@ -22,21 +22,24 @@ def list_command(prefix: str, as_json: bool) -> None:
     if as_json:
         print_json({"models": models})
         return
-    rows = [[m["name"], m["digest"][:12], human_bytes(m["size"]), ago(m["modified_at"])] for m in models]
-    print_table(["NAME", "ID", "SIZE", "MODIFIED"], rows)
+    print_models(models)
 
 
 @click.command("show")
 @click.argument("model")
-@click.option("--license", "section", flag_value="license", help="Its licence.")
-@click.option("--modelfile", "section", flag_value="modelfile", help="The Modelfile that would make it.")
-@click.option("--parameters", "section", flag_value="parameters", help="Its parameters.")
-@click.option("--template", "section", flag_value="template", help="Its prompt template.")
-@click.option("--system", "section", flag_value="system", help="Its system message.")
+@click.option("--license", is_flag=True, help="Its licence.")
+@click.option("--modelfile", is_flag=True, help="The Modelfile that would make it.")
+@click.option("--parameters", is_flag=True, help="Its parameters.")
+@click.option("--template", is_flag=True, help="Its prompt template.")
+@click.option("--system", is_flag=True, help="Its system message.")
 @click.option("-v", "--verbose", is_flag=True, help="Metadata and tensors, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
-def show_command(model: str, section: str | None, verbose: bool, as_json: bool) -> None:
-    """Show what a model is."""
+def show_command(model: str, verbose: bool, as_json: bool, **wanted: bool) -> None:
+    """Show what a model is, or one part of it."""
+    chosen = [name for name, on in wanted.items() if on]
+    if len(chosen) > 1:
+        every = ", ".join(f"'--{name}'" for name in sorted(wanted))
+        raise click.UsageError(f"only one of {every} can be specified", click.get_current_context())
     try:
         details = client_with_server().show(model, verbose=verbose)
     except ServerError as exc:
@@ -45,16 +48,10 @@ def show_command(model: str, section: str | None, verbose: bool, as_json: bool) 
         raise CorralError(f"{exc}; try: corral list") from exc
     if as_json:
         print_json(details)
-    elif section:
-        click.echo(details.get(section, "").rstrip("\n"))
+    elif chosen:
+        click.echo(details.get(chosen[0], "").rstrip("\n"))
     else:
-        for title, rows in sections(details, verbose):
-            click.echo(f"  {title}")
-            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-            for row in rows:
-                cells = "    ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-                click.echo(f"    {cells}".rstrip())
-            click.echo()
+        print_sections(sections(details, verbose))
 
 
 @click.command("cp")
@@ -80,7 +77,12 @@ def sections(details: dict[str, Any], verbose: bool) -> list[tuple[str, Sequence
     """What ``show`` prints: titles and rows of equal length."""
     info = details.get("model_info", {})
     architecture = info.get("general.architecture") or details["details"].get("family", "")
-    model = [["architecture", architecture]]
+    model = [
+        [label, details[key]]
+        for label, key in (("Remote model", "remote_model"), ("Remote URL", "remote_host"))
+        if details.get(key)
+    ]
+    model.append(["architecture", architecture])
     count = info.get("general.parameter_count")
     model.append(["parameters", details["details"].get("parameter_size") or (human_count(count) if count else "")])
     for label, key in (("context length", "context_length"), ("embedding length", "embedding_length")):
@@ -93,7 +95,7 @@ def sections(details: dict[str, Any], verbose: bool) -> list[tuple[str, Sequence
     if details.get("capabilities"):
         found.append(("Capabilities", [[capability] for capability in details["capabilities"]]))
     if details.get("parameters"):
-        found.append(("Parameters", [line.split(None, 1) for line in details["parameters"].splitlines()]))
+        found.append(("Parameters", [_pair(line) for line in details["parameters"].splitlines()]))
     if verbose:
         found.append(("Metadata", [[key, _short(value)] for key, value in sorted(info.items())]))
         tensors = details.get("tensors", [])
@@ -104,6 +106,12 @@ def sections(details: dict[str, Any], verbose: bool) -> list[tuple[str, Sequence
             shown = [[line] for line in lines[:2]] + ([["..."]] if len(lines) > 2 else [])
             found.append((title.capitalize(), shown))
     return [(title, rows) for title, rows in found if rows]
+
+
+def _pair(line: str) -> list[str]:
+    """A parameter and its value; a value of several lines goes on with lines that may be one word."""
+    name, _, value = line.partition(" ")
+    return [name, value.strip()]
 
 
 def _short(value: object) -> str:

@@ -27,7 +27,7 @@ class Session:
     client: Client
     model: str
     details: dict[str, Any]
-    think: bool | str | None = None
+    think: bool | str | None = None  # none is as the model can
     show_thinking: bool = True
     format: object = None
     keep_alive: str | None = None
@@ -43,7 +43,7 @@ class Session:
         """The fields that every request of the session has."""
         return {
             "model": self.model,
-            "think": self.think if self.thinks or self.think else None,
+            "think": (self.thinks or None) if self.think is None else self.think,
             "format": self.format,
             "keep_alive": self.keep_alive,
             "options": self.options or None,
@@ -89,7 +89,16 @@ def _format(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     return schema
 
 
-@click.command("run")
+class _RunCommand(click.Command):
+    """A bare ``--think`` is true and leaves the next word alone: a level must be attached, as in Ollama."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        attached = ["--think=true" if argument == "--think" else argument for argument in args[:end]]
+        return super().parse_args(ctx, attached + args[end:])
+
+
+@click.command("run", cls=_RunCommand)
 @click.argument("model")
 @click.argument("prompt", nargs=-1)
 @click.option("--keepalive", callback=_keep_alive, metavar="DURATION", help="How long the model stays loaded, e.g. 5m.")
@@ -97,11 +106,9 @@ def _format(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option("--format", "output", callback=_format, metavar="json|SCHEMA|@FILE", help="The form of the answer.")
 @click.option(
     "--think",
-    is_flag=False,
-    flag_value="true",
     callback=_think,
     metavar="[=LEVEL]",
-    help="true, false, high, medium, low.",
+    help="true, false, high, medium, low, max; alone it is true.",
 )
 @click.option("--hidethinking", is_flag=True, help="Think, but do not show it.")
 @click.option("--nowordwrap", is_flag=True, hidden=True, help="Accepted: answers are never wrapped.")
@@ -119,8 +126,8 @@ def run_command(
 
     stdout gets the answer. Thoughts are shown on a terminal; when stdout is a pipe or a file they go to stderr.
     """
-    piped = "" if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
-    text = " ".join(part for part in (piped, *prompt) if part)
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+    text = " ".join(part for part in ("" if terminal else _piped(), *prompt) if part)
     settings = load_settings()
     client = client_with_server(settings)
     session = Session(
@@ -135,12 +142,22 @@ def run_command(
     )
     if text:
         _one_answer(session, text)
-    elif sys.stdin.isatty() and sys.stdout.isatty():
+    elif terminal and sys.stdout.isatty():
         from corral.cli.chat import chat
 
         chat(session, settings)
     else:
         client.load(model, keepalive)
+
+
+def _piped() -> str:
+    """What comes by a pipe, without its final line end. Raises `InvalidRequest` when it is not text."""
+    if sys.stdin is None:  # closed
+        return ""
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(f"what came by the pipe is not text in UTF-8: {exc.reason} at byte {exc.start}") from exc
 
 
 def _details(client: Client, model: str) -> dict[str, Any]:

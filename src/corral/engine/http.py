@@ -1,8 +1,8 @@
 """Requests to an engine on loopback: one connection each, the answer's body as it arrives.
 
-This stands directly on asyncio and httptools (the parser that uvicorn uses): with a general client a request cost a millisecond of
-CPU time and a streamed chunk a quarter more, which is most of what Corral may cost over the bare engine. It knows no pools, redirects,
-encodings or timeouts; engines have none of them. See ``docs/design/http-client.md``.
+This stands directly on asyncio and httptools (the parser that uvicorn uses): with a general client a request cost a
+millisecond of CPU time and a streamed chunk a quarter more, which is most of what Corral may cost over the bare engine. It
+knows no pools, redirects, encodings or timeouts; engines have none of them. See ``docs/design/http-client.md``.
 """
 
 from __future__ import annotations
