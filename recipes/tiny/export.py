@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quants
-from numpy.typing import NDArray
-
 from data import CONTROL_TOKENS, VISIBLE_TOKENS
 from errors import RecipeError
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quants
 from model import Config
+from numpy.typing import NDArray
 
 Quantization = Literal["q8_0", "f16"]
 Weights = dict[str, NDArray[np.float32]]

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from data import Rows
 from errors import RecipeError
 from model import Config, Tiny
+from torch import Tensor, nn
 
 BATCH_TOKENS = 6144  # of a batch, padding counted
 WARMUP_STEPS = 40
