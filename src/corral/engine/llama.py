@@ -6,12 +6,12 @@ server closes them after a streamed answer, and says so too late for a pool of c
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import anyio
 import orjson
 
 from corral.engine.base import (
@@ -36,6 +36,8 @@ from corral.engine.http import Exchange, exchange
 from corral.engine.process import EngineProcess
 from corral.errors import EngineCrashed, EngineError, EngineRefused, PromptTooLong
 from corral.parsing import StopMatcher
+
+_DYING_S = 1.0
 
 
 class LlamaEngine:
@@ -75,7 +77,7 @@ class LlamaEngine:
                     yield events
                 if answer.finished:
                     return
-        raise self._crashed("the engine ended the answer too early")
+        raise await self._crashed("the engine ended the answer too early")
 
     async def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
         body = {"prompt": call.prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
@@ -98,7 +100,7 @@ class LlamaEngine:
                     yield events
                 if events and isinstance(events[-1], Finished):
                     return
-        raise self._crashed("the engine ended the answer too early")
+        raise await self._crashed("the engine ended the answer too early")
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         answer = await self._ask("/v1/embeddings", {"input": list(texts), "encoding_format": "float"})
@@ -150,7 +152,7 @@ class LlamaEngine:
                     raise _refusal(await response.all(), response.status)
                 yield response
         except ConnectionError as exc:
-            raise self._crashed(str(exc)) from exc
+            raise await self._crashed(str(exc)) from exc
 
     async def _events(self, response: Exchange) -> AsyncIterator[list[dict[str, Any]]]:
         """The objects of a stream of server-sent events, those that arrived together in one list."""
@@ -172,24 +174,13 @@ class LlamaEngine:
             if objects:
                 yield objects
 
-    def _crashed(self, detail: str) -> EngineCrashed:
-        status = self._process.process.returncode
-        if status is None and not _exists(self._process.pid):
-            status = -9
-        how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-        return EngineCrashed(
-            f"the engine ended unexpectedly ({how}) while it worked on this request"
-            if status is not None
-            else f"the connection to the engine broke while it worked on this request ({detail or 'closed'})"
-        )
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
+    async def _crashed(self, detail: str) -> EngineCrashed:
+        """What to say of an answer that broke off; a process that has just died takes a moment to be known as dead."""
+        with anyio.move_on_after(_DYING_S):
+            status = await self._process.ended()
+            how = f"signal {-status}" if status < 0 else f"status {status}"
+            return EngineCrashed(f"the engine ended unexpectedly ({how}) while it worked on this request")
+        return EngineCrashed(f"the connection to the engine broke while it worked on this request ({detail})")
 
 
 class _ChatAnswer:

@@ -29,7 +29,11 @@ def main() -> None:
 
     import xllamacpp
 
-    server = xllamacpp.Server(_params(xllamacpp, request["config"], request["key"]))
+    try:
+        server = xllamacpp.Server(_params(xllamacpp, request["config"], request["key"]))
+    except RuntimeError as exc:  # llama.cpp's log above it says why
+        print(exc, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)  # leaving in order would abort: native threads are still there
     print(json.dumps({"port": int(server.listening_address.rpartition(":")[2])}), flush=True)  # noqa: T201
     threading.Event().wait()
 
