@@ -207,3 +207,6 @@ class Engine(Protocol):
 
     async def health(self) -> bool:
         """Whether it can serve."""
+
+    def close(self) -> None:
+        """Let go of what is held open to it; its process belongs to whoever started it."""

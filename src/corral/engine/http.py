@@ -32,10 +32,17 @@ class Exchange(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
 
-    async def head(self) -> None:
-        """Wait for the status line and the headers."""
+    async def begin(self, request: bytes) -> None:
+        """Send ``request``, and wait for the status line and the headers of its answer."""
+        if self._transport is not None and not self._lost:
+            self._transport.write(request)
         while not self.status:
             await self._more()
+
+    def close(self) -> None:
+        """Hang up, whatever is still to come."""
+        if self._transport is not None:
+            self._transport.abort()
 
     async def some(self) -> bytes:
         """What has arrived of the body and was not read yet; nothing at its end."""
@@ -103,23 +110,67 @@ class Exchange(asyncio.Protocol):
         self._complete = True
 
 
-@asynccontextmanager
-async def exchange(port: int, key: str, method: str, path: str, body: bytes = b"") -> AsyncGenerator[Exchange, None]:
-    """Send a request to 127.0.0.1; its answer, head arrived. The connection is closed with the block, which ends what the engine
-    does for it. Raises `ConnectionError`.
+class Connector:
+    """Sends requests to 127.0.0.1, each over a connection of its own.
+
+    While an answer is under way the connection for the next request is opened, which then need not wait for it. The engine
+    closes it after some seconds of silence.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        transport, answer = await loop.create_connection(Exchange, "127.0.0.1", port)
-    except OSError as exc:
-        raise ConnectionError(str(exc)) from exc
-    try:
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+
+    def __init__(self, port: int, key: str) -> None:
+        self._port = port
+        self._head = (
+            f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+            "Connection: close\r\nContent-Length: "
         )
-        transport.write(head.encode() + body)
-        await answer.head()
-        yield answer
-    finally:
-        transport.abort()
+        self._spare: Exchange | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def exchange(self, method: str, path: str, body: bytes = b"") -> AsyncGenerator[Exchange, None]:
+        """Send a request; its answer, head arrived. The connection is closed with the block, which ends what the engine does
+        for it. Raises `ConnectionError`.
+        """
+        request = f"{method} {path} HTTP/1.1\r\n{self._head}{len(body)}\r\n\r\n".encode() + body
+        answer, self._spare = self._spare, None
+        if answer is not None:
+            try:
+                await answer.begin(request)
+            except ConnectionError:  # closed just now, before the engine read anything
+                answer.close()
+                answer = None
+            except BaseException:
+                answer.close()
+                raise
+        try:
+            if answer is None:
+                answer = await self._open()
+                await answer.begin(request)
+            if self._spare is None and self._opening is None:
+                self._opening = asyncio.ensure_future(self._prepare())
+            yield answer
+        finally:
+            if answer is not None:
+                answer.close()
+
+    def close(self) -> None:
+        """Let go of the connection that waits for a request."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._spare is not None:
+            self._spare.close()
+
+    async def _prepare(self) -> None:
+        try:
+            self._spare = await self._open()
+        except ConnectionError:
+            pass  # the next request sees for itself
+        finally:
+            self._opening = None
+
+    async def _open(self) -> Exchange:
+        try:
+            _, answer = await asyncio.get_running_loop().create_connection(Exchange, "127.0.0.1", self._port)
+        except OSError as exc:
+            raise ConnectionError(str(exc)) from exc
+        return answer

@@ -7,7 +7,7 @@ server closes them after a streamed answer, and says so too late for a pool of c
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ from corral.engine.base import (
     TokenLogprob,
     ToolCall,
 )
-from corral.engine.http import Exchange, exchange
+from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
 from corral.errors import EngineCrashed, EngineError, EngineRefused, PromptTooLong
 from corral.parsing import StopMatcher
@@ -46,6 +46,7 @@ class LlamaEngine:
     def __init__(self, config: EngineConfig, process: EngineProcess) -> None:
         self._config = config
         self._process = process
+        self._connector = Connector(process.port, process.key)
         self._end_of_turn: str | None = None
 
     @property
@@ -71,7 +72,8 @@ class LlamaEngine:
             body["timings_per_token"] = True
             answer.stops = StopMatcher(call.sampling.stop)
         async with self._post("/v1/chat/completions", body) as response:
-            async for objects in self._events(response):
+            stream = _ServerSentEvents(response)
+            while objects := await stream.arrived():
                 events = [event for data in objects for event in answer.read(data)]
                 if events:
                     yield events
@@ -87,7 +89,8 @@ class LlamaEngine:
         if call.output is not None:
             body["json_schema"] = call.output.schema if call.output.schema is not None else {"type": "object"}
         async with self._post("/completion", body) as response:
-            async for objects in self._events(response):
+            stream = _ServerSentEvents(response)
+            while objects := await stream.arrived():
                 events: list[Event] = []
                 for data in objects:
                     if data.get("content"):
@@ -132,6 +135,9 @@ class LlamaEngine:
         except EngineError:
             return False
 
+    def close(self) -> None:
+        self._connector.close()
+
     async def _ask(self, path: str, body: Mapping[str, Any]) -> Any:
         async with self._post(path, body) as response:
             return orjson.loads(await response.all())
@@ -147,32 +153,12 @@ class LlamaEngine:
     async def _exchange(self, method: str, path: str, body: bytes = b"") -> AsyncGenerator[Exchange, None]:
         """An answer with a status below 400. Refused, reset, closed in mid-answer: the process is gone or going."""
         try:
-            async with exchange(self._process.port, self._process.key, method, path, body) as response:
+            async with self._connector.exchange(method, path, body) as response:
                 if response.status >= 400:
                     raise _refusal(await response.all(), response.status)
                 yield response
         except ConnectionError as exc:
             raise await self._crashed(str(exc)) from exc
-
-    async def _events(self, response: Exchange) -> AsyncIterator[list[dict[str, Any]]]:
-        """The objects of a stream of server-sent events, those that arrived together in one list."""
-        rest = b""
-        while True:
-            arrived = await response.some()
-            if not arrived:
-                return
-            *lines, rest = (rest + arrived if rest else arrived).split(b"\n")
-            objects = []
-            for line in lines:
-                if line.startswith(b"data: {"):
-                    objects.append(orjson.loads(line[6:]))
-                elif line.startswith(b"error: "):
-                    raise _error(orjson.loads(line[7:]), 500)
-            for data in objects:
-                if "error" in data:
-                    raise _error(data["error"], 500)
-            if objects:
-                yield objects
 
     async def _crashed(self, detail: str) -> EngineCrashed:
         """What to say of an answer that broke off; a process that has just died takes a moment to be known as dead."""
@@ -181,6 +167,29 @@ class LlamaEngine:
             how = f"signal {-status}" if status < 0 else f"status {status}"
             return EngineCrashed(f"the engine ended unexpectedly ({how}) while it worked on this request")
         return EngineCrashed(f"the connection to the engine broke while it worked on this request ({detail})")
+
+
+class _ServerSentEvents:
+    """The objects of a stream of server-sent events."""
+
+    def __init__(self, response: Exchange) -> None:
+        self._response = response
+        self._rest = b""
+
+    async def arrived(self) -> list[dict[str, Any]]:
+        """Those that arrived together, at least one; none at the end. Raises what the engine says went wrong."""
+        objects: list[dict[str, Any]] = []
+        while not objects and (data := await self._response.some()):
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                if line.startswith(b"data: {"):
+                    objects.append(orjson.loads(line[6:]))
+                elif line.startswith(b"error: "):
+                    raise _error(orjson.loads(line[7:]), 500)
+            for found in objects:
+                if "error" in found:
+                    raise _error(found["error"], 500)
+        return objects
 
 
 class _ChatAnswer:

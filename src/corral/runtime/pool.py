@@ -14,8 +14,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ import psutil
 from corral.config import Settings
 from corral.engine.base import Engine, EngineConfig
 from corral.engine.llama import LlamaEngine
-from corral.engine.process import EngineProcess, run_engine
+from corral.engine.process import WORKER, EngineProcess, run_engine
 from corral.errors import CorralError, EngineCrashed, ServerBusy
 from corral.library import ModelSpec
 from corral.runtime.options import EngineWishes
@@ -113,8 +113,10 @@ class Lease:
 class EnginePool:
     """All engines of this server. Use as ``async with``: on the way out every engine is stopped and reaped."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Sequence[str] = WORKER) -> None:
+        """``worker`` is the command line of an engine process."""
         self._settings = settings
+        self._worker = worker
         self._entries: dict[str, _Entry] = {}
         self._changed = asyncio.Event()
         self._waiting = 0
@@ -271,31 +273,32 @@ class EnginePool:
 
     async def _run(self, key: str, entry: _Entry, log: Path) -> None:
         started = time.monotonic()
-        assert entry.task is not None
+
         try:
-            async with run_engine(entry.config, log=log, stall_s=self._settings.load_timeout) as process:
-                engine = LlamaEngine(entry.config, process)
-                entry.process = process
-                entry.ready.set_result(engine)
-                logger.info(
-                    "loaded %s in %.2f s: context %d, %d slots, process %d",
-                    entry.spec.name.short,
-                    time.monotonic() - started,
-                    entry.config.context,
-                    entry.config.slots,
-                    process.pid,
-                )
-                await self._until_stopped_or_dead(entry, process)
+            stall_s = self._settings.load_timeout
+            async with run_engine(entry.config, log=log, stall_s=stall_s, argv=self._worker) as process:
+                with closing(LlamaEngine(entry.config, process)) as engine:
+                    entry.process = process
+                    entry.ready.set_result(engine)
+                    logger.info(
+                        "loaded %s in %.2f s: context %d, %d slots, process %d",
+                        entry.spec.name.short,
+                        time.monotonic() - started,
+                        entry.config.context,
+                        entry.config.slots,
+                        process.pid,
+                    )
+                    await self._until_stopped_or_dead(entry, process)
         except CorralError as exc:
             logger.error("loading %s failed: %s", entry.spec.name.short, exc)
             entry.ready.set_exception(exc)
             entry.ready.exception()  # whoever waits sees it; if nobody does any more, that is no fault
-        except asyncio.CancelledError:
-            if not entry.ready.done():
-                entry.ready.set_exception(EngineCrashed("the server is shutting down"))
-                entry.ready.exception()
-            raise
         finally:
+            if not entry.ready.done():  # cancelled, or a bug: whoever waits must not wait for ever
+                entry.ready.set_exception(
+                    EngineCrashed("the load was broken off: the server is shutting down or at fault")
+                )
+                entry.ready.exception()
             entry.retiring = True
             entry.stop.set()
             if entry.timer is not None:
