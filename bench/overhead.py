@@ -21,13 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import replay
 from models import MEDIUM, SMALL, make
 
 from corral.config import load_settings
@@ -124,23 +125,24 @@ async def chunks_per_s(side: Side, streams: int, tokens: int) -> float:
 
 
 @asynccontextmanager
-async def corral(models: Path, home: Path) -> AsyncIterator[tuple[Side, psutil.Process]]:
-    """A server of its own process; its own figures say nothing of this one's."""
+async def corral(
+    models: Path, home: Path, command: Sequence[str] = ("-m", "corral", "serve")
+) -> AsyncIterator[tuple[Side, psutil.Process]]:
+    """A server in a process of its own, which logs to a file."""
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "server.log"
     environment = {**os.environ, "CORRAL_HOST": "127.0.0.1:0", "CORRAL_MODELS": str(models), "CORRAL_DATA": str(home),
                    "CORRAL_CONFIG": str(home / "none.toml"), "CORRAL_KEEP_ALIVE": "-1"}  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "corral", "serve"], stderr=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stderr is not None
-    line = next(line for line in process.stderr if "listening on" in line)
-    port = int(line.split("listening on http://127.0.0.1:")[1].split(",")[0])
-    draining = asyncio.create_task(asyncio.to_thread(process.stderr.read))
+    with log.open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, *command], stderr=stderr, env=environment)
     try:
-        yield Side("corral", port, ""), psutil.Process(process.pid)
+        while not (found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            await asyncio.sleep(0.02)
+        yield Side("corral", int(found[1]), ""), psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()
-        await draining
 
 
 async def compare(
@@ -201,7 +203,22 @@ async def measure(home: Path, *, quick: bool) -> dict[str, Any]:
                     )
                 else:
                     figures |= await tiny_figures(bare, through, quick)
+    figures["replay"] = await replay_figures(store, home, quick)
     return figures
+
+
+async def replay_figures(store: Store, home: Path, quick: bool) -> dict[str, dict[str, float]]:
+    """Chunks per second of 16 streams with an engine that costs next to nothing."""
+    script = str(Path(__file__).with_name("replay.py"))
+    async with (
+        corral(store.root, home / "replay", [script, "server"]) as (through, _),
+        run_engine(engine_config(store, "tiny"), log=home / "replay.log", argv=replay.WORKER) as engine,
+    ):
+
+        async def chunks(side: Side) -> dict[str, float]:
+            return {"chunks_per_s_16": await chunks_per_s(side, 16, 200 if quick else 500)}
+
+        return await compare(Side("bare", engine.port, engine.key), through, 3 if quick else 7, chunks)
 
 
 async def tiny_figures(bare: Side, through: Side, quick: bool) -> dict[str, Any]:
@@ -235,6 +252,7 @@ def table(figures: dict[str, Any]) -> str:
         ("one_token", "one_token_ms", "answer of one token, ms (Tiny)"),
         ("chunks", "chunks_per_s_1", "chunks per second, 1 stream (Tiny)"),
         ("chunks", "chunks_per_s_16", "chunks per second, 16 streams (Tiny)"),
+        ("replay", "chunks_per_s_16", "chunks per second, 16 streams (an engine that only replays)"),
     ):
         bare, through, ratio = (figures[group][side][name] for side in ("bare", "corral", "ratio"))
         digits = 0 if bare >= 1000 else 1 if bare >= 10 else 2

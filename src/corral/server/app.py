@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
@@ -11,11 +11,12 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Route
 
 import corral
 from corral.config import Settings
 from corral.dialects.native.errors import refusal_of
+from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.library import Library
 from corral.runtime.pool import EnginePool
@@ -45,15 +46,15 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
 )
 
 
-def create_app(settings: Settings, inflight: Inflight) -> FastAPI:
-    """The whole application. Its lifespan opens the store and ends every engine."""
+def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = WORKER) -> FastAPI:
+    """The whole application. Its lifespan opens the store and ends every engine; ``worker`` is an engine's command line."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         library = Library(Store(settings.models))
         if not settings.no_prune:
             await to_thread.run_sync(library.store.prune)
-        async with EnginePool(settings) as pool:
+        async with EnginePool(settings, worker) as pool:
             app.state.corral = State(settings, library, pool, Sessions(pool), inflight)
             yield
 
@@ -65,8 +66,8 @@ def create_app(settings: Settings, inflight: Inflight) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for methods, path, handler in ROUTES:
-        app.add_api_route(path, handler, methods=list(methods), response_model=None)
+    # These decode their own bytes, as Ollama does; FastAPI's own routes would look for parameters first.
+    app.router.routes += [Route(path, handler, methods=list(methods)) for methods, path, handler in ROUTES]
     app.add_exception_handler(CorralError, _refuse)
     app.add_exception_handler(HTTPException, _no_such_route)
     app.add_exception_handler(Exception, _bug)
@@ -79,12 +80,11 @@ def create_app(settings: Settings, inflight: Inflight) -> FastAPI:
     return app
 
 
-_TABLE = [(methods, Route(path, handler, methods=list(methods))) for methods, path, handler in ROUTES]
+_METHODS = {path: methods for methods, path, _ in ROUTES}
 
 
-def _methods_of(path: str) -> list[str]:
-    scope = {"type": "http", "method": "GET", "path": path, "root_path": ""}
-    return [m for methods, route in _TABLE if route.matches(scope)[0] is not Match.NONE for m in methods]
+def _methods_of(path: str) -> tuple[str, ...]:
+    return _METHODS.get(path, ())
 
 
 async def _refuse(request: Request, exc: Exception) -> Response:

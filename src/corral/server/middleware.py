@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -17,7 +17,7 @@ from corral.server.inflight import Inflight
 
 logger = logging.getLogger("corral.access")
 
-Routes = Callable[[str], list[str]]  # the methods that a path answers to, in order; none if there is no such path
+Routes = Callable[[str], Sequence[str]]  # the methods that a path answers to, in order; none if there is no such path
 
 
 class Entrance:
@@ -71,10 +71,12 @@ class Entrance:
     def _redirect(self, scope: Scope) -> Response | None:
         """To the path as it should be written, where that is a route and this one is not."""
         path: str = scope["path"]
+        if self._methods_of(path):
+            return None
         clean = posixpath.normpath("/" + path.lstrip("/")) if path else "/"
         candidates = [clean, clean.rstrip("/") + "/"]
         target = next((c for c in candidates if c != path and self._methods_of(c)), None)
-        if target is None or self._methods_of(path):
+        if target is None:
             return None
         unclean = "//" in path or "/./" in path or "/../" in path
         status = 307 if unclean or scope["method"] != "GET" else 301

@@ -15,7 +15,7 @@ from corral.dialects.native import answers, models
 from corral.dialects.native.errors import Refusal, refusal_of
 from corral.dialects.native.requests import Chat, Copy, Generate, Inference, Show, decode_delete
 from corral.durations import quoted
-from corral.engine.base import Batch
+from corral.engine.base import Batch, Finished
 from corral.errors import (
     CorralError,
     InvalidName,
@@ -187,7 +187,7 @@ class Generation(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        begun = ended = False
         inflight = self._state.inflight
         try:
             async with inflight.scope(receive) as cancel, aclosing(self._events):
@@ -199,15 +199,16 @@ class Generation(Response):
                     if not begun:
                         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                         begun = True
+                    ended = isinstance(batch[-1], Finished)
                     if lines := self._encoder.lines(batch):
-                        await send({"type": "http.response.body", "body": lines, "more_body": True})
+                        await send({"type": "http.response.body", "body": lines, "more_body": not ended})
             failure = Refusal(503, SHUTTING_DOWN) if inflight.closing and cancel.cancelled_caught else None
         except CorralError as exc:
             failure = refusal_of(exc)
         if failure is not None and not begun:
             await error_response(failure)(scope, receive, send)
             return
-        if begun:
+        if begun and not ended:
             last = answers.error_line(str(failure)) if failure else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
 

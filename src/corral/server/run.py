@@ -6,10 +6,12 @@ import errno
 import logging
 import signal
 import socket
+from collections.abc import Sequence
 
 import uvicorn
 
 from corral.config import Address, Settings
+from corral.engine.process import WORKER
 from corral.errors import ConfigError
 from corral.server.app import create_app
 from corral.server.guard import is_loopback
@@ -20,14 +22,14 @@ logger = logging.getLogger(__name__)
 GRACE_S = 10  # for answers that are being ended; after that their connections are cut
 
 
-def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM, or until idle for as long as the settings say.
+def run(settings: Settings, worker: Sequence[str] = WORKER) -> None:
+    """Serve until SIGINT or SIGTERM, or until idle for as long as the settings say. ``worker`` is the command line of an engine.
 
     Raises `ConfigError` when the address cannot be listened on.
     """
     inflight = Inflight()
     with _listen(settings.host) as listener:
-        app = create_app(settings, inflight)
+        app = create_app(settings, inflight, worker)
         config = uvicorn.Config(
             app,
             log_config=None,
