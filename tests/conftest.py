@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.models import Shape, make
 from corral.client import Client
 from corral.config import Address
 
@@ -129,3 +130,14 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS
     running = start_server(home, home / "models")
     yield running
     running.stop()
+
+
+ENDLESS = Shape(
+    layers=8, width=512, heads=8, kv_heads=4, head_width=64, feed_forward=1536, vocabulary=4096, context=16384
+)
+
+
+@pytest.fixture(scope="session")
+def endless_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights which no likeliest token ends."""
+    return make(ENDLESS, tmp_path_factory.mktemp("weights") / "endless.gguf")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 CONFIG = EngineConfig(weights=TINY_FILE, context=512, slots=2)
 HELLO = Conversation((Message("user", "Hello"),))
 GREEDY = Sampling(temperature=0)
-ENDLESS = CompletionCall("<|im_start|>user\nOnce", Sampling(temperature=1.5, seed=1))
+ENDLESS = CompletionCall("a", GREEDY)
 
 
 def stand_in(code: str) -> list[str]:
@@ -125,21 +125,23 @@ async def test_an_engine_dies_with_its_parent_however_that_dies(tmp_path: Path) 
     engine.wait(timeout=5)  # raises when it lives on
 
 
-async def test_a_closed_stream_frees_its_slot_within_half_a_second(log: Path) -> None:
-    async with run_engine(CONFIG, log=log) as process:
-        engine = LlamaEngine(CONFIG, process)
+async def test_a_closed_stream_frees_its_slot(log: Path, endless_weights: Path) -> None:
+    config = EngineConfig(weights=endless_weights, context=16384)
+    async with run_engine(config, log=log) as process:
+        engine = LlamaEngine(config, process)
         stream = engine.complete(ENDLESS)
         await anext(stream)
         assert any(await engine.slots())
         await stream.aclose()
-        with anyio.fail_after(0.5):
+        with anyio.fail_after(5):  # its answer would take half a minute; bench/overhead.py measures how soon
             while any(await engine.slots()):
                 await anyio.lowlevel.checkpoint()
 
 
-async def test_a_crash_in_mid_answer_is_an_error_that_says_so(log: Path) -> None:
-    async with run_engine(CONFIG, log=log) as process:
-        stream = LlamaEngine(CONFIG, process).complete(ENDLESS)
+async def test_a_crash_in_mid_answer_is_an_error_that_says_so(log: Path, endless_weights: Path) -> None:
+    config = EngineConfig(weights=endless_weights, context=16384)
+    async with run_engine(config, log=log) as process:
+        stream = LlamaEngine(config, process).complete(ENDLESS)
         await anext(stream)
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(EngineCrashed, match=r"ended unexpectedly \(signal 9\)"):
@@ -154,6 +156,16 @@ async def test_a_prompt_that_does_not_fit_gives_both_numbers(log: Path) -> None:
             await anext(LlamaEngine(CONFIG, process).complete(CompletionCall("word " * 600, GREEDY)))
         assert refused.value.num_ctx == 512
         assert refused.value.num_tokens > 600
+
+
+async def test_a_connection_that_went_stale_is_no_crash(log: Path) -> None:
+    call = CompletionCall("<|im_start|>user\nHello", Sampling(temperature=0, max_tokens=2))
+    async with run_engine(CONFIG, log=log) as process:
+        engine = LlamaEngine(CONFIG, process)
+        for pause in (0, 7):  # the engine closes a connection that says nothing for five seconds
+            await anyio.sleep(pause)
+            assert [batch async for batch in engine.complete(call)]
+        engine.close()
 
 
 async def test_many_requests_at_once_all_end(log: Path) -> None:

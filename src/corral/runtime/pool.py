@@ -313,11 +313,11 @@ class EnginePool:
         ended = asyncio.ensure_future(process.ended())
         try:
             await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done() and not entry.stop.is_set():
+            if not process.alive:  # nobody has told it to end yet
                 logger.error(
                     "the engine of %s ended unexpectedly with status %d; the end of its log:\n%s",
                     entry.spec.name.short,
-                    ended.result(),
+                    process.process.returncode,
                     process.log_tail(),
                 )
         finally:

@@ -1,0 +1,24 @@
+"""A model whose answers do not end by themselves, for what is done to answers in flight."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from corral.names import ModelName
+from corral.store import Manifest, MediaType, Store
+from corral.store.manifest import CONFIG_TYPE
+
+
+@pytest.fixture
+def endless(tmp_path: Path, endless_weights: Path) -> Path:
+    """A store with the model ``endless``, and the same file again as ``twin``."""
+    store = Store(tmp_path / "models")
+    config = {"model_format": "gguf", "model_family": "qwen3", "architecture": "amd64", "os": "linux"}
+    weights = store.add_file(endless_weights, MediaType.MODEL)
+    manifest = Manifest(store.add_bytes(json.dumps(config).encode(), CONFIG_TYPE), (weights,))
+    for name in ("endless", "twin"):
+        store.write(ModelName.parse(name), manifest)
+    return store.root
