@@ -88,7 +88,7 @@ class Library:
         ``verbose`` gives long arrays too, which are ``None`` otherwise. Raises as `resolve` does.
         """
         entry = self._read(name)
-        spec, contents = self._spec(entry), self._contents(entry.manifest)
+        spec, contents = self._spec(entry), self._contents(entry)
         said = system or contents.system
         return ModelDetails(
             license="\n".join(contents.licenses),
@@ -161,7 +161,7 @@ class Library:
     # -- from blobs to facts ------------------------------------------------------------------------------------
 
     def _spec(self, entry: StoredManifest) -> ModelSpec:
-        contents = self._contents(entry.manifest)
+        contents = self._contents(entry)
         if contents.config.get("remote_model"):
             raise NotSupported(f'"{entry.name.short}" runs on a remote server, which Corral does not do')
         models = entry.manifest.of_type(MediaType.MODEL)
@@ -206,23 +206,26 @@ class Library:
 
     def _details_from_config(self, entry: StoredManifest) -> tuple[Details, tuple[str, ...]]:
         try:
-            config = _json_object(self.store.read_blob(entry.manifest.config.digest))
+            config = _json_object(self.store.read_blob(entry.manifest.config.digest), "the configuration")
         except CorralError:
             config = {}
         models = entry.manifest.of_type(MediaType.MODEL)
         return _details(models[-1] if models else None, config, None), tuple(config.get("capabilities") or ())
 
-    def _contents(self, manifest: Manifest) -> _Contents:
+    def _contents(self, entry: StoredManifest) -> _Contents:
+        manifest, name = entry.manifest, entry.name.short
         templates = manifest.of_type(MediaType.TEMPLATE, MediaType.PROMPT)
         systems = manifest.of_type(MediaType.SYSTEM)
         params = manifest.of_type(MediaType.PARAMS)
         messages = manifest.of_type(MediaType.MESSAGES)
         return _Contents(
-            config=_json_object(self.store.read_blob(manifest.config.digest)),
+            config=_json_object(self.store.read_blob(manifest.config.digest), f'the configuration of "{name}"'),
             template=self._text(templates[-1]) if templates else None,
             system=self._text(systems[-1]) if systems else "",
-            parameters=_json_object(self.store.read_blob(params[-1].digest)) if params else {},
-            messages=_messages(self.store.read_blob(messages[-1].digest)) if messages else (),
+            parameters=_json_object(self.store.read_blob(params[-1].digest), f'the file of parameters of "{name}"')
+            if params
+            else {},
+            messages=_messages(self.store.read_blob(messages[-1].digest), name) if messages else (),
             licenses=tuple(self._text(layer) for layer in manifest.of_type(MediaType.LICENSE)),
         )
 
@@ -288,18 +291,18 @@ def _shown(value: object, verbose: bool) -> object:
     return [_shown(item, verbose) for item in value] if isinstance(value, list) else value
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
+def _json_object(data: bytes, what: str) -> dict[str, Any]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
-        raise CorruptManifest(f"a file of the model is not JSON: {exc}") from exc
+        raise CorruptManifest(f"{what} is not JSON: {exc}") from exc
     if not isinstance(document, dict):
-        raise CorruptManifest("a file of the model is not a JSON object")
+        raise CorruptManifest(f"{what} is not a JSON object")
     return document
 
 
-def _messages(data: bytes) -> tuple[tuple[str, str], ...]:
+def _messages(data: bytes, name: str) -> tuple[tuple[str, str], ...]:
     try:
         return tuple((str(m["role"]), str(m["content"])) for m in orjson.loads(data))
     except (orjson.JSONDecodeError, TypeError, KeyError) as exc:
-        raise CorruptManifest(f"the messages of the model are damaged: {exc}") from exc
+        raise CorruptManifest(f'the messages of "{name}" are damaged: {exc}') from exc
