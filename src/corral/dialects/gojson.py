@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import json
 import re
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from corral.durations import parse_duration, quoted
 from corral.errors import InvalidRequest
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_PADDED = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)")
 _LEVELS: tuple[Literal["low", "medium", "high", "max"], ...] = ("low", "medium", "high", "max")
 _THINK_VALUES = '"high", "medium", "low", "max", true, or false'
 FOREVER_S = float("inf")
@@ -34,7 +36,7 @@ def parse(body: bytes) -> object:
         pass
     if not body.strip(b" \t\r\n"):
         raise InvalidRequest("missing request body")
-    text = body.decode(errors="replace").lstrip(" \t\r\n")
+    text = body.decode(errors="a replacement per byte").lstrip(" \t\r\n")
     try:
         value, _ = _DECODER.raw_decode(text)
         return _without_surrogates(value)
@@ -51,6 +53,15 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _one_by_one(error: UnicodeError) -> tuple[str, int]:
+    """Go replaces each byte that is no text; Python by itself replaces what belongs together at once."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd", error.start + 1
+
+
+codecs.register_error("a replacement per byte", _one_by_one)
 
 
 def _without_surrogates(value: object) -> object:
@@ -82,7 +93,9 @@ def dumps(value: object) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A JSON object whose fields are asked for by name and type. ``path`` leads to it, for errors: ``ChatRequest.messages``."""
+    """A JSON object whose fields are asked for by name and type, in lower case. ``path`` leads to it, for errors:
+    ``ChatRequest.messages``.
+    """
 
     values: dict[str, Any]
     path: str
@@ -94,17 +107,11 @@ class Fields:
             return cls({}, type_name)
         if not isinstance(value, dict):
             raise InvalidRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{type_name}")
-        return cls(value, type_name)
+        return cls(_folded(value), type_name)
 
     def raw(self, name: str) -> object:
         """The value as it is; ``None`` when absent."""
-        if name in self.values:
-            return self.values[name]
-        found = None
-        for key, value in self.values.items():
-            if len(key) == len(name) and key.lower() == name:
-                found = value
-        return found
+        return self.values.get(name)
 
     def string(self, name: str) -> str | None:
         """A text."""
@@ -144,7 +151,7 @@ class Fields:
     def integers(self, name: str) -> list[int] | None:
         """A list of whole numbers."""
         values = self.array(name, "[]int")
-        return None if values is None else [self._integer(name, value or 0) for value in values]
+        return None if values is None else [0 if value is None else self._integer(name, value) for value in values]
 
     def base64s(self, name: str) -> list[bytes] | None:
         """A list of byte strings in base64, with padding, line ends aside."""
@@ -165,11 +172,11 @@ class Fields:
     def _child(self, name: str, value: Any, go_type: str) -> Fields:
         if value is not None and not isinstance(value, dict):
             self._refuse(name, value, go_type)
-        return Fields(value or {}, f"{self.path}.{name}")
+        return Fields(_folded(value or {}), f"{self.path}.{name}")
 
     def _integer(self, name: str, value: Any) -> int:
         if isinstance(value, float) and not isinstance(value, bool):
-            self._refuse(name, value, "int", written=f"number {value:g}")
+            self._refuse(name, value, "int", written=f"number {value}")
         if isinstance(value, bool) or not isinstance(value, int):
             self._refuse(name, value, "int")
         if not -(2**63) <= value < 2**63:
@@ -183,14 +190,20 @@ class Fields:
         try:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
+            padded = _PADDED.match(text)
             wrong = re.search(r"[^A-Za-z0-9+/]", text)
-            position = wrong.start() if wrong else len(text) - len(text) % 4
+            position = padded.end() if padded else wrong.start() if wrong else len(text) - len(text) % 4
             raise InvalidRequest(f"illegal base64 data at input byte {position}") from None
 
     def _refuse(self, name: str, value: object, go_type: str, written: str = "") -> NoReturn:
         raise InvalidRequest(
             f"json: cannot unmarshal {written or _kind(value)} into Go struct field {self.path}.{name} of type {go_type}"
         )
+
+
+def _folded(values: dict[str, Any]) -> dict[str, Any]:
+    """With names in lower case; of two that differ in nothing else the later counts."""
+    return {name.lower(): value for name, value in values.items()}
 
 
 def keep_alive(value: object) -> float | None:

@@ -48,7 +48,8 @@ class Entrance:
         finally:
             client = scope["client"][0] if scope.get("client") else "-"
             milliseconds = (time.monotonic() - started) * 1000
-            logger.info("%s %s %s %d %.1f ms", client, scope["method"], scope["path"], status, milliseconds)
+            path = scope["raw_path"].decode("latin-1")  # as it came: no line can be forged with it
+            logger.info("%s %s %s %d %.1f ms", client, scope["method"], path, status, milliseconds)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
