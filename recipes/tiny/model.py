@@ -1,7 +1,8 @@
 """Tiny's network: a decoder-only transformer of the Qwen3 family.
 
 RMSNorm, rotary positions that rotate halves, grouped-query attention with normalised queries and keys, SwiGLU, and
-tied embeddings. It is trained under bfloat16 autocast on a CPU: the norms return bfloat16 for the matrices after them.
+tied embeddings. It is trained on a CPU, under bfloat16 autocast where the CPU is good at that: then the norms return bfloat16
+for the matrices after them.
 
 The short attribute names are the keys of the weight files; ``export.py`` says what GGUF calls each.
 """
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Without AVX-512 bfloat16 is emulated, a hundred times slower than float32.
+WORKING_TYPE = torch.bfloat16 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else torch.float32
 SHORT_ROW = 192  # tokens; up to here attention is written out
 
 
@@ -38,10 +41,10 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) of any type to bfloat16, reckoned in float32."""
+        """(..., width) of any type to the working type, reckoned in float32."""
         x = x.float()
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon)
-        return (x * scale * self.weight).bfloat16()
+        return (x * scale * self.weight).to(WORKING_TYPE)
 
 
 class Attention(nn.Module):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from data import Rows
 from errors import RecipeError
-from model import Config, Tiny
+from model import WORKING_TYPE, Config, Tiny
 from torch import Tensor, nn
 
 BATCH_TOKENS = 6144  # of a batch, padding counted
@@ -69,7 +69,7 @@ def train(rows: Rows, phase: Phase, config: Config) -> None:
 def _loss(model: Tiny, ids: Tensor, learned: Tensor) -> Tensor:
     """Mean cross-entropy of the learned tokens; ids and learned are (B, T)."""
     keep = learned[:, 1:]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=WORKING_TYPE is torch.bfloat16):
         logits = model(ids[:, :-1], keep)
     return F.cross_entropy(logits.float(), ids[:, 1:][keep])
 
