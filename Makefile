@@ -6,8 +6,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: run test lint format bench clean
 
+# On a port of its own: on the usual one another server may run, which does not know Tiny.
 run: $(VENV)/.run
-	$(BIN)/corral run tiny "Who are you?"
+	CORRAL_HOST=$${CORRAL_HOST:-127.0.0.1:11435} $(BIN)/corral run tiny "Who are you?"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from corral.config import Address, load_settings
+from corral.config import Address, Settings, load_settings
 from corral.errors import ConfigError
 
 
@@ -80,3 +81,13 @@ def test_switches_understand_what_people_write(tmp_path: Path, word: str, value:
 
 def test_keep_alive_of_less_than_nothing_is_for_ever(tmp_path: Path) -> None:
     assert load_settings(environment(tmp_path, OLLAMA_KEEP_ALIVE="-1")).keep_alive == float("inf")
+
+
+def test_the_page_of_settings_is_the_settings() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
+    rows = []
+    for setting in fields(Settings):
+        ollama = setting.metadata["ollama"]
+        names = f"| `{setting.name}` | `CORRAL_{setting.name.upper()}` | {f'`{ollama}`' if ollama else ''} |"
+        rows.append(f"{names} {setting.metadata['about']} |")
+    assert [line for line in page.splitlines() if line.startswith("| `")] == rows
