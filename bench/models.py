@@ -31,7 +31,7 @@ class Shape:
         return self.vocabulary * self.width + self.layers * (attention + 3 * self.width * self.feed_forward)
 
 
-MEDIUM = Shape(layers=24, width=1024, heads=16, kv_heads=8, head_width=128, feed_forward=3072, vocabulary=65536)
+MEDIUM = Shape(layers=28, width=1024, heads=16, kv_heads=8, head_width=128, feed_forward=3072, vocabulary=65536)
 SMALL = Shape(layers=8, width=512, heads=8, kv_heads=4, head_width=64, feed_forward=1536, vocabulary=8192)
 
 

@@ -198,8 +198,10 @@ async def measure(home: Path, *, quick: bool) -> dict[str, Any]:
             async with run_engine(config, log=home / f"{name}.log") as engine:
                 bare = Side("bare", engine.port, engine.key)
                 if name == "bench":
+                    # Short turns, many of them: what disturbs this machine lasts for seconds.
+                    rounds, tokens = (5, 16) if quick else (25, 32)
                     figures["one_stream"] = await compare(
-                        bare, through, 2 if quick else 5, lambda side: one(side, "bench", PROMPT, 32 if quick else 96)
+                        bare, through, rounds, lambda side, tokens=tokens: one(side, "bench", PROMPT, tokens)
                     )
                 else:
                     figures |= await tiny_figures(bare, through, quick)
