@@ -10,10 +10,21 @@ import textwrap
 from pathlib import Path
 
 import anyio
+import orjson
 import psutil
 import pytest
 
-from corral.engine.base import ChatCall, CompletionCall, Conversation, EngineConfig, Finished, Message, Sampling, Text
+from corral.engine.base import (
+    ChatCall,
+    CompletionCall,
+    Conversation,
+    EngineConfig,
+    Finished,
+    Message,
+    Sampling,
+    Text,
+    Thinking,
+)
 from corral.engine.llama import LlamaEngine
 from corral.engine.process import run_engine
 from corral.errors import EngineCrashed, EngineRefused, EngineStartError, PromptTooLong
@@ -182,3 +193,31 @@ async def test_many_requests_at_once_all_end(log: Path) -> None:
             group.start_soon(one, engine, number)
     assert len(answers) == 60
     assert all(isinstance(answer, Finished) for answer in answers)
+
+
+async def test_what_comes_along_with_a_stop_string_is_no_part_of_the_answer(log: Path) -> None:
+    """An engine may be several tokens ahead before it learns that nobody listens any more."""
+    pieces = [{"reasoning_content": "Hello?"}, {"content": "Hello! "}, {"content": "How"}, {"content": " can"}]
+    events = [b"data: %s\n\n" % orjson.dumps({"choices": [{"delta": piece}]}) for piece in pieces]
+    ahead = stand_in(
+        f"""
+        import json, socket
+        sys.stdin.readline()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            print(json.dumps({{"port": listener.getsockname()[1]}}), flush=True)
+            while True:
+                connection, _ = listener.accept()
+                if connection.recv(65536).startswith(b"POST"):
+                    body = {b"".join(events)!r}
+                    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+                connection.close()
+        """
+    )
+    async with run_engine(CONFIG, log=log, argv=ahead) as process:
+        engine = LlamaEngine(CONFIG, process)
+        call = ChatCall(HELLO, Sampling(temperature=0, stop=("How",)))
+        arrived = [event async for batch in engine.chat(call) for event in batch]
+        engine.close()
+    assert [type(event) for event in arrived] == [Thinking, Text, Finished]
+    assert isinstance(arrived[1], Text)
+    assert arrived[1].text == "Hello! "

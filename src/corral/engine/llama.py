@@ -202,6 +202,9 @@ class _ChatAnswer:
         self._calls: dict[int, list[str]] = {}  # index: id, name, arguments so far
 
     def read(self, data: Mapping[str, Any]) -> list[Event]:
+        """What ``data`` adds to the answer; nothing once it is finished, whatever came along with its last piece."""
+        if self.finished:
+            return []
         events: list[Event] = []
         for choice in data.get("choices") or ():
             delta = choice.get("delta") or {}
