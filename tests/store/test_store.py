@@ -98,13 +98,36 @@ def test_a_name_in_another_case_is_the_same_model(store: Store) -> None:
     assert not any((store.root / "manifests").iterdir())  # nor are empty folders left
 
 
+def test_a_copy_is_the_same_model_under_another_name(store: Store) -> None:
+    store.write(MINE, model(store, b"weights"))
+    before = blobs(store)
+    store.copy(MINE, YOURS)
+    assert store.read(YOURS).digest == store.read(MINE).digest
+    assert blobs(store) == before
+    with pytest.raises(ModelNotFound, match='model "other:latest" not found'):
+        store.copy(ModelName.parse("other"), YOURS)
+
+
+@pytest.mark.parametrize("asked", ["Me/b", "ME/b"])
+def test_case_means_nothing_where_two_spellings_of_a_namespace_exist(store: Store, asked: str) -> None:
+    store.write(ModelName.parse("Me/a"), model(store, b"one"))
+    store.write(ModelName.parse("me/b"), model(store, b"two"))
+    assert store.find(ModelName.parse(asked)) is not None
+
+
+def test_a_valid_name_that_is_too_long_for_the_disk_is_not_found(store: Store) -> None:
+    store.write(MINE, model(store, b"one"))
+    with pytest.raises(ModelNotFound):
+        store.read(ModelName.parse("h" * 300 + "/me/mine"))
+
+
 def test_a_reader_never_sees_half_a_manifest(store: Store) -> None:
     manifests = [model(store, b"small"), model(store, *(b"%d" % i for i in range(200)))]
     store.write(MINE, manifests[0])
     done = threading.Event()
 
     def write() -> None:
-        for number in range(60):
+        for number in range(200):
             store.write(MINE, manifests[number % 2])
         done.set()
 
@@ -157,6 +180,29 @@ def test_deletion_removes_what_no_other_model_uses(store: Store) -> None:
         store.delete(MINE)
 
 
+def test_deletion_waits_until_a_blob_that_was_added_is_part_of_a_model(store: Store) -> None:
+    store.write(MINE, model(store, b"shared"))
+    other = threading.Thread(target=Store(store.root).delete, args=(MINE,))
+    with store.changing():
+        manifest = model(store, b"shared")
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+        store.write(YOURS, manifest)
+    other.join()
+    assert store.find(MINE) is None
+    assert all(store.has_blob(layer.digest) for layer in store.read(YOURS).manifest.blobs)
+
+
+def test_a_model_whose_blob_was_deleted_meanwhile_is_not_made(store: Store) -> None:
+    store.write(MINE, model(store, b"shared"))
+    manifest = model(store, b"shared")
+    Store(store.root).delete(MINE)
+    with pytest.raises(StoreError, match='"yours:8b" cannot be made: its file sha256:'):
+        store.write(YOURS, manifest)
+    assert store.find(YOURS) is None
+
+
 def test_deletion_removes_no_file_while_a_manifest_cannot_be_read(store: Store) -> None:
     store.write(MINE, model(store, b"mine"))
     store.write(YOURS, model(store, b"yours"))
@@ -188,6 +234,17 @@ def test_the_clean_up_takes_old_leftovers_only(store: Store) -> None:
     assert store.read(MINE).manifest == model(store, b"used")
     age(folder / ("sha256-" + "1" * 64 + "-partial"), 31 * DAY_S)
     assert len(store.prune().files) == 1
+
+
+@pytest.mark.parametrize("name", ["sha256-abc.corral-tmp", "sha256-" + "1" * 64, "sha256:" + "2" * 64])
+@pytest.mark.parametrize(("age_s", "goes"), [(DAY_S - 60, False), (DAY_S + 60, True)])
+def test_a_leftover_goes_when_it_is_a_day_old(store: Store, name: str, age_s: float, goes: bool) -> None:
+    store.write(MINE, model(store, b"used"))
+    leftover = store.root / "blobs" / name
+    leftover.write_bytes(b"x")
+    age(leftover, age_s)
+    assert store.prune().files == ((name,) if goes else ())
+    assert leftover.exists() is not goes
 
 
 def test_the_clean_up_spares_every_blob_while_a_manifest_cannot_be_read(store: Store) -> None:
@@ -235,6 +292,32 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_done(store: Store, tmp_
     )
     assert said.startswith(f"cannot write to the model store {store.root}: the file would be larger")
     assert blobs(store) == {b"{}", b"before"}
+
+
+def test_a_manifest_for_which_there_is_no_space_leaves_the_old_one(store: Store) -> None:
+    store.write(MINE, model(store, b"before"))
+    before = store.read(MINE)
+    said = in_a_process(
+        """
+        import resource, signal, sys
+        from pathlib import Path
+        from corral.errors import StoreError
+        from corral.names import ModelName
+        from corral.store import Manifest, Store
+        store, name = Store(Path(sys.argv[1])), ModelName.parse("mine")
+        manifest = store.read(name).manifest
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            store.write(name, Manifest(manifest.config, manifest.layers * 50))
+        except StoreError as exc:
+            print(exc)
+        """,
+        store.root,
+    )
+    assert said.startswith(f"cannot write to the model store {store.root}: the file would be larger")
+    assert store.read(MINE) == before
+    assert [path.name for path in (store.root / "manifests" / MINE.path).parent.iterdir()] == ["latest"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the super-user can become another")
@@ -285,8 +368,9 @@ def test_processes_at_once_leave_a_store_that_holds_together(store: Store) -> No
         store, me = Store(Path(sys.argv[1])), sys.argv[2]
         for number in range(25):
             name = ModelName.parse(f"{me}-{number % 3}")
-            layer = store.add_bytes(b"shared" if number % 2 else me.encode(), MediaType.MODEL)
-            store.write(name, Manifest(store.add_bytes(b"{}", CONFIG_TYPE), (layer,)))
+            with store.changing():
+                layer = store.add_bytes(b"shared" if number % 2 else me.encode(), MediaType.MODEL)
+                store.write(name, Manifest(store.add_bytes(b"{}", CONFIG_TYPE), (layer,)))
             store.copy(name, ModelName.parse("common"))
             store.delete(name)
     """

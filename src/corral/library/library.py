@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,13 +44,10 @@ class Library:
         self.store = store
         self._facts: dict[tuple[str, int, int], ModelFacts] = {}
         self._specs: dict[ModelName, tuple[tuple[int, int], ModelSpec]] = {}
-        self._installing = threading.Lock()
 
     def list(self) -> list[ModelSummary]:
         """Every model whose manifest can be read, newest first."""
-        entries = sorted(
-            self.store.entries(), key=lambda entry: (-(entry.modified_ns // 1_000_000_000), entry.name.short)
-        )
+        entries = sorted(self.store.entries(), key=lambda entry: (-(entry.stamp[0] // 1_000_000_000), entry.name.short))
         return [self._summary(entry) for entry in entries]
 
     def resolve(self, name: ModelName) -> ModelSpec:
@@ -64,8 +60,7 @@ class Library:
             return known
         entry = self._read(name)
         spec = self._spec(entry)
-        if (stamp := self.store.stamp(entry.name)) is not None:
-            self._specs[name] = (stamp, spec)
+        self._specs[name] = (entry.stamp, spec)
         return spec
 
     def known(self, name: ModelName) -> ModelSpec | None:
@@ -128,7 +123,8 @@ class Library:
     # -- the model in the box -----------------------------------------------------------------------------------
 
     def install_tiny(self) -> None:
-        """Put Tiny into the store as an ordinary model. Doing it twice, or twice at once, does no harm."""
+        """Put Tiny into the store as an ordinary model, unless somebody has done it meanwhile."""
+        name = ModelName.parse(TINY_NAME)
         facts = model_facts(read_gguf(TINY_FILE, arrays=False))
         config = {
             "model_format": "gguf",
@@ -139,13 +135,15 @@ class Library:
             "architecture": "amd64",
             "os": "linux",
         }
-        with self._installing:
+        with self.store.changing():
+            if self.store.find(name) is not None:
+                return
             layers = (
                 self.store.add_file(TINY_FILE, MediaType.MODEL),
                 self.store.add_file(TINY_LICENSE, MediaType.LICENSE),
             )
             configuration = self.store.add_bytes(orjson.dumps(config), CONFIG_TYPE)
-            self.store.write(ModelName.parse(TINY_NAME), Manifest(configuration, layers))
+            self.store.write(name, Manifest(configuration, layers))
         logger.info("installed %s, the model that ships with Corral", TINY_NAME)
 
     def _read(self, name: ModelName) -> StoredManifest:
@@ -206,11 +204,11 @@ class Library:
 
     def _details_from_config(self, entry: StoredManifest) -> tuple[Details, tuple[str, ...]]:
         try:
-            config = _json_object(self.store.read_blob(entry.manifest.config.digest), "the configuration")
+            config = _json_object(self._bytes(entry, entry.manifest.config), "the configuration")
         except CorralError:
             config = {}
         models = entry.manifest.of_type(MediaType.MODEL)
-        return _details(models[-1] if models else None, config, None), tuple(config.get("capabilities") or ())
+        return _details(models[-1] if models else None, config, None), _claimed(config)
 
     def _contents(self, entry: StoredManifest) -> _Contents:
         manifest, name = entry.manifest, entry.name.short
@@ -219,18 +217,22 @@ class Library:
         params = manifest.of_type(MediaType.PARAMS)
         messages = manifest.of_type(MediaType.MESSAGES)
         return _Contents(
-            config=_json_object(self.store.read_blob(manifest.config.digest), f'the configuration of "{name}"'),
-            template=self._text(templates[-1]) if templates else None,
-            system=self._text(systems[-1]) if systems else "",
-            parameters=_json_object(self.store.read_blob(params[-1].digest), f'the file of parameters of "{name}"')
+            config=_json_object(self._bytes(entry, manifest.config), f'the configuration of "{name}"'),
+            template=self._text(entry, templates[-1]) if templates else None,
+            system=self._text(entry, systems[-1]) if systems else "",
+            parameters=_json_object(self._bytes(entry, params[-1]), f'the file of parameters of "{name}"')
             if params
             else {},
-            messages=_messages(self.store.read_blob(messages[-1].digest), name) if messages else (),
-            licenses=tuple(self._text(layer) for layer in manifest.of_type(MediaType.LICENSE)),
+            messages=_messages(self._bytes(entry, messages[-1]), name) if messages else (),
+            licenses=tuple(self._text(entry, layer) for layer in manifest.of_type(MediaType.LICENSE)),
         )
 
-    def _text(self, layer: Layer) -> str:
-        return self.store.read_blob(layer.digest).decode(errors="replace")
+    def _text(self, entry: StoredManifest, layer: Layer) -> str:
+        return self._bytes(entry, layer).decode(errors="replace")
+
+    def _bytes(self, entry: StoredManifest, layer: Layer) -> bytes:
+        self._blob(entry, layer)
+        return self.store.read_blob(layer.digest)
 
     def _blob(self, entry: StoredManifest, layer: Layer) -> Path:
         path = self.store.blob_path(layer.digest)
@@ -252,10 +254,16 @@ class Library:
 
 def _capabilities(contents: _Contents, facts: ModelFacts | None, has_projector: bool) -> tuple[str, ...]:
     """By the rules of Ollama's ``show``, the same wherever a model is looked at."""
-    found = [*(contents.config.get("capabilities") or ()), *(facts.capabilities if facts else ())]
+    found = [*_claimed(contents.config), *(facts.capabilities if facts else ())]
     if has_projector:
         found.append("vision")
-    return tuple(dict.fromkeys(str(capability) for capability in found))
+    return tuple(dict.fromkeys(found))
+
+
+def _claimed(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The capabilities that a configuration names; what is no list of texts names none."""
+    claimed = config.get("capabilities")
+    return tuple(c for c in claimed if isinstance(c, str)) if isinstance(claimed, list) else ()
 
 
 def _details(model: Layer | None, config: Mapping[str, Any], facts: ModelFacts | None) -> Details:

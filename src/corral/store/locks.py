@@ -11,12 +11,19 @@ from pathlib import Path
 from corral.store.files import translated
 
 _threads = threading.RLock()  # file locks belong to a process, not to a thread
+_held: set[Path] = set()  # by the thread that has the lock above
 
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold the lock of the store in ``root``; whoever else wants it waits. It is let go however the holder ends."""
+    """Hold the lock of the store in ``root``; whoever else wants it waits. It is let go however the holder ends.
+
+    Who holds it may take it again.
+    """
     with _threads:
+        if root in _held:
+            yield
+            return
         with translated(root):
             root.mkdir(parents=True, exist_ok=True)
             file = (root / ".corral.lock").open("ab")
@@ -29,4 +36,8 @@ def locked(root: Path) -> Iterator[None]:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            _held.add(root)
+            try:
+                yield
+            finally:
+                _held.remove(root)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -33,6 +35,9 @@ _LEFTOVER_S = 24 * 3600
 _PARTIAL_S = 30 * 24 * 3600
 
 
+Stamp = tuple[int, int]  # when a manifest was written (nanoseconds) and in which file: another one has another
+
+
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
     """A manifest as it lies in the store. ``digest`` is the sha256 of its bytes, and the model's ID."""
@@ -41,7 +46,7 @@ class StoredManifest:
     manifest: Manifest
     digest: str
     modified_at: datetime
-    modified_ns: int
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +64,16 @@ class Store:
         self.root = root
         self._manifests = root / "manifests"
         self._blobs = root / "blobs"
-        self._complained: dict[ModelName, int] = {}
+        self._complained: dict[ModelName, Stamp | None] = {}
 
     # -- manifests ----------------------------------------------------------------------------------------------
 
     def find(self, name: ModelName) -> ModelName | None:
         """``name`` in the spelling under which it is stored, or ``None``."""
-        if (self._manifests / name.path).is_file():
+        if os.path.isfile(self._manifests / name.path):  # noqa: PTH113 - `Path.is_file` raises for what is too long
             return name
-        folder, spelled = self._manifests, []
-        for part in name.path.parts:
-            actual = _spelling(folder, part)
-            if actual is None:
-                return None
-            spelled.append(actual)
-            folder = folder / actual
-        return ModelName.from_path(PurePosixPath(*spelled)) if folder.is_file() else None
+        spelled = next(_spellings(self._manifests, name.path.parts), None)
+        return ModelName.from_path(PurePosixPath(*spelled)) if spelled else None
 
     def names(self) -> list[ModelName]:
         """The names of all manifests, readable or not. What has no valid name is passed over."""
@@ -95,7 +94,8 @@ class Store:
             raise ModelNotFound(name.short)
         path = self._manifests / stored.path
         try:
-            data, status = path.read_bytes(), path.stat()
+            with path.open("rb") as file:  # one file, even if another takes its place meanwhile
+                data, status = file.read(), os.fstat(file.fileno())
             manifest = Manifest.parse(data)
         except FileNotFoundError:
             raise ModelNotFound(name.short) from None
@@ -106,15 +106,14 @@ class Store:
                 f'the manifest of "{name.short}" is damaged: {exc}; try: corral rm {name.short}, then get it again'
             ) from exc
         modified_at = datetime.fromtimestamp(status.st_mtime, UTC).astimezone()
-        return StoredManifest(stored, manifest, hashlib.sha256(data).hexdigest(), modified_at, status.st_mtime_ns)
+        return StoredManifest(stored, manifest, hashlib.sha256(data).hexdigest(), modified_at, _stamp(status))
 
-    def stamp(self, name: ModelName) -> tuple[int, int] | None:
+    def stamp(self, name: ModelName) -> Stamp | None:
         """What changes when the manifest of ``name`` (in its stored spelling) does; ``None`` if there is none."""
         try:
-            status = (self._manifests / name.path).stat()
+            return _stamp((self._manifests / name.path).stat())
         except OSError:
             return None
-        return (status.st_mtime_ns, status.st_ino)
 
     def entries(self) -> list[StoredManifest]:
         """All manifests that can be read. One that cannot hides only itself, and is logged once."""
@@ -125,33 +124,47 @@ class Store:
             except ModelNotFound:
                 continue  # removed since it was listed
             except CorruptManifest as exc:
-                stamp = (self.stamp(name) or (0, 0))[0]
+                stamp = self.stamp(name)
                 if self._complained.get(name) != stamp:
                     self._complained[name] = stamp
                     logger.warning("%s", exc)
         return entries
 
+    def changing(self) -> AbstractContextManager[None]:
+        """Keep everyone else from changing models: blobs that are added inside are there until a manifest needs them."""
+        return locked(self.root)
+
     def write(self, name: ModelName, manifest: Manifest) -> None:
-        """Make ``name`` mean ``manifest``, whose blobs must be here. The change happens at once or not at all."""
-        self._put(self.find(name) or name, manifest.serialise())
+        """Make ``name`` mean ``manifest``. The change happens at once or not at all.
+
+        Raises `StoreError` when a blob is not here, as after a deletion since it was added.
+        """
+        with self.changing():
+            for layer in manifest.blobs:
+                if not self.has_blob(layer.digest):
+                    raise StoreError(
+                        f'"{name.short}" cannot be made: its file {layer.digest} is not in the model store'
+                    )
+            self._put(self.find(name) or name, manifest.serialise())
 
     def copy(self, source: ModelName, destination: ModelName) -> None:
         """Make ``destination`` mean what ``source`` means. Onto itself it changes nothing."""
-        stored = self.find(source)
-        if stored is None:
-            raise ModelNotFound(source.short)
-        target = self.find(destination) or destination
-        if target == stored:
-            return
-        try:
-            data = (self._manifests / stored.path).read_bytes()
-        except OSError as exc:
-            raise CorruptManifest(f'the manifest of "{source.short}" cannot be read: {exc.strerror}') from exc
-        self._put(target, data)
+        with self.changing():
+            stored = self.find(source)
+            if stored is None:
+                raise ModelNotFound(source.short)
+            target = self.find(destination) or destination
+            if target == stored:
+                return
+            try:
+                data = (self._manifests / stored.path).read_bytes()
+            except OSError as exc:
+                raise CorruptManifest(f'the manifest of "{source.short}" cannot be read: {exc.strerror}') from exc
+            self._put(target, data)
 
     def delete(self, name: ModelName) -> None:
         """Remove a model, and of its blobs those that no other model uses."""
-        with locked(self.root):
+        with self.changing():
             stored = self.find(name)
             if stored is None:
                 raise ModelNotFound(name.short)
@@ -207,7 +220,7 @@ class Store:
         if not self._blobs.is_dir():
             return Removed()
         try:
-            with locked(self.root):
+            with self.changing():
                 return self._prune()
         except StoreError as exc:
             logger.info("not cleaning up: %s", exc)
@@ -245,7 +258,7 @@ class Store:
         return used
 
     def _put(self, name: ModelName, data: bytes) -> None:
-        with locked(self.root), translated(self.root):
+        with translated(self.root):
             write_atomically(self._manifests / name.path, data)
 
     def _add(self, chunks: Iterable[bytes], media_type: str) -> Layer:
@@ -260,13 +273,23 @@ class Store:
                     folder.rmdir()
 
 
-def _spelling(folder: Path, part: str) -> str | None:
-    if (folder / part).exists():
-        return part
+def _stamp(status: os.stat_result) -> Stamp:
+    return (status.st_mtime_ns, status.st_ino)
+
+
+def _spellings(folder: Path, parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The files below ``folder`` whose path is ``parts`` in any case; where both exist, the spelling given comes first."""
+    part, *rest = parts
     try:
-        return next((path.name for path in sorted(folder.iterdir()) if path.name.lower() == part.lower()), None)
+        names = [name for name in os.listdir(folder) if name.isascii() and name.lower() == part.lower()]  # noqa: PTH208
     except OSError:
-        return None
+        return
+    for name in sorted(names, key=lambda name: (name != part, name)):
+        if rest:
+            for tail in _spellings(folder / name, rest):
+                yield (name, *tail)
+        elif (folder / name).is_file():
+            yield (name,)
 
 
 def _is_leftover(name: str, used: set[Digest] | None, age_s: float) -> bool:
