@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import tracemalloc
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from corral.errors import GgufError
-from corral.gguf import ArraySummary, model_facts, read_gguf
+from corral.gguf import ArraySummary, Float32, model_facts, read_gguf
 from corral.gguf.types import FILE_TYPES, TENSOR_TYPES
 from corral.tiny import TINY_FILE
 
@@ -80,6 +81,33 @@ def test_tensors_are_where_the_reference_reader_finds_them(written: Path, which:
     file = read_gguf(path)
     assert [(t.name, t.type_name, t.shape, t.offset, t.size_bytes) for t in file.tensors] == expected
     assert {key for key in reference.fields if not key.startswith("GGUF.")} == set(file.metadata)
+
+
+@pytest.mark.parametrize("which", ["written", "tiny"])
+def test_values_are_what_the_reference_reader_finds(written: Path, which: str) -> None:
+    path = written if which == "written" else TINY_FILE
+    fields = gguf.GGUFReader(path).fields
+    metadata = read_gguf(path).metadata
+    assert metadata == {key: fields[key].contents() for key in metadata}
+
+
+def test_version_2_of_the_format_is_read_alike(written: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older.gguf"
+    older.write_bytes(b"GGUF" + struct.pack("<I", 2) + written.read_bytes()[8:])
+    ours, theirs = read_gguf(written), read_gguf(older)
+    assert (theirs.version, theirs.metadata, theirs.tensors) == (2, ours.metadata, ours.tensors)
+
+
+def test_a_short_number_has_the_digits_that_numpy_prints() -> None:
+    dice = np.random.default_rng(1)
+    numbers = dice.standard_normal(2000, np.float32) * np.float32(10) ** dice.integers(-30, 30, 2000)
+    for number in [*numbers.astype(np.float32), np.float32(1e6), np.float32(0), np.finfo(np.float32).max]:
+        assert Float32(number).shortest == float(str(number))
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_what_is_no_finite_number_has_no_shorter_form(number: float) -> None:
+    assert str(Float32(number).shortest) == str(number)
 
 
 def test_long_arrays_can_be_left_out(written: Path) -> None:
@@ -185,6 +213,55 @@ def test_a_hostile_file_costs_one_line_and_no_memory(tmp_path: Path, data: bytes
         tracemalloc.stop()
     assert "hostile.gguf" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("data", "said"), HOSTILE)
+def test_leaving_arrays_out_lets_no_hostile_file_through(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "hostile.gguf"
+    path.write_bytes(data)
+    with pytest.raises(GgufError, match=said):
+        read_gguf(path, arrays=False)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb"])
+def test_a_name_in_a_hostile_file_cannot_write_to_the_terminal(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "hostile.gguf"
+    value = text(name) + struct.pack("<II", 4, 7)
+    path.write_bytes(head(values=2) + value + value)
+    with pytest.raises(GgufError) as refused:
+        read_gguf(path)
+    assert str(refused.value).isprintable()
+
+
+def test_a_hostile_number_of_layers_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.gguf"
+    architecture = text("general.architecture") + struct.pack("<I", 8) + text("a")
+    path.write_bytes(head(values=2) + architecture + text("a.block_count") + struct.pack("<IQ", 10, HUGE))
+    with contextlib.suppress(GgufError):
+        model_facts(read_gguf(path))
+
+
+def test_a_small_file_cut_at_any_byte_is_an_error_unless_only_padding_is_lost(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.gguf", tmp_path / "cut.gguf"
+    writer = gguf.GGUFWriter(whole, "llama")
+    writer.add_array("names", ["one", "two"])
+    writer.add_float32("half", 0.5)
+    writer.add_tensor("weights", np.arange(3, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    data = whole.read_bytes()
+    (weights,) = read_gguf(whole).tensors
+    needed = weights.offset + weights.size_bytes
+    assert needed < len(data)
+    for length in range(needed):
+        cut.write_bytes(data[:length])
+        with pytest.raises(GgufError):
+            read_gguf(cut)
+    for length in range(needed, len(data)):
+        cut.write_bytes(data[:length])
+        assert read_gguf(cut).tensors == (weights,)
 
 
 def test_a_file_cut_anywhere_is_an_error(written: Path, tmp_path: Path) -> None:

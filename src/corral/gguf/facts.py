@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from corral.errors import GgufError
 from corral.gguf.reader import ArraySummary, GgufFile, Value
 from corral.gguf.types import FILE_TYPES, TENSOR_TYPES
 
 _BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
+_LARGEST = 2**31 - 1  # of layers, heads, dimensions and tokens; no engine counts further
 _STRIPS_HISTORY = re.compile(r"content\.split\((['\"])</think>\1\)")
 
 
@@ -63,7 +65,7 @@ class ModelFacts:
 
 
 def model_facts(file: GgufFile) -> ModelFacts:
-    """The facts of ``file``, which may have been read without its arrays."""
+    """The facts of ``file``, which may have been read without its arrays. Raises `GgufError` for impossible numbers."""
     metadata = file.metadata
     architecture = _text(metadata.get("general.architecture")) or "unknown"
 
@@ -110,10 +112,8 @@ def _kv_values_per_token(file: GgufFile, architecture: str) -> int:
     layers = _number(value("block_count")) or 0
     heads = value("attention.head_count_kv")
     queries = _number(value("attention.head_count")) or 1
-    per_layer = (
-        [n for n in heads if isinstance(n, int)] if isinstance(heads, list) else [_number(heads) or queries] * layers
-    )
-    total_heads = sum(per_layer)
+    all_heads = map(_number, heads) if isinstance(heads, list) else [(_number(heads) or queries) * layers]
+    total_heads = sum(n or 0 for n in all_heads)
     width = (_number(value("embedding_length")) or 0) // queries
     key_length = _number(value("attention.key_length")) or width
     value_length = _number(value("attention.value_length")) or width
@@ -127,7 +127,9 @@ def _text(value: Value | None) -> str | None:
 def _number(value: Value | None) -> int | None:
     """A whole number; of a list per layer the largest, for those that only want to know how big things get."""
     if isinstance(value, list):
-        return max((n for n in value if isinstance(n, int)), default=None)
+        return max((number for item in value if (number := _number(item)) is not None), default=None)
     if isinstance(value, ArraySummary | bool) or not isinstance(value, int):
         return None
+    if not 0 <= value <= _LARGEST:
+        raise GgufError(f"a model cannot have the number {value} in its description")
     return value

@@ -242,7 +242,16 @@ class _Reader:
         return start
 
     def _error(self, what: str) -> GgufError:
-        return GgufError(f"{self._path.name} cannot be used: {what}")
+        return GgufError(_printable(f"{self._path.name} cannot be used: {what}"))
+
+
+def _printable(text: str) -> str:
+    """``text`` in one line, with nothing in it that a terminal would obey.
+
+    >>> _printable("a\x1b[31m")
+    'a\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _same(value: int | float) -> Value:
