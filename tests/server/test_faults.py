@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ ENDLESS = {"model": "endless", "prompt": "a", "raw": True, "options": {"temperat
 
 
 def engines(server: RunningServer) -> list[psutil.Process]:
-    return [
-        child for child in psutil.Process(server.process.pid).children() if "corral.engine.worker" in child.cmdline()
-    ]
+    found = []
+    for child in psutil.Process(server.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # dead, and not yet reaped or just so
+            if "corral.engine.worker" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def until(what: Callable[[], Any], seconds: float = 20) -> Any:
