@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 run: $(VENV)/.run
 	CORRAL_HOST=$${CORRAL_HOST:-127.0.0.1:11435} $(BIN)/corral run tiny "Who are you?"
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.system
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -24,6 +24,14 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/overhead.py
+
+# Servers that tests talk to. Only the super-user can install them; without them their tests are skipped by name.
+$(VENV)/.system: tests/packages.txt | $(BIN)/python
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		dpkg -s $$(cat tests/packages.txt) >/dev/null 2>&1 \
+		|| { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$(cat tests/packages.txt); }; \
+	fi
+	@touch $@
 
 clean:
 	rm -rf $(VENV)

@@ -69,6 +69,7 @@ def start_server(home: Path, models: Path, **variables: str) -> RunningServer:
         "CORRAL_MODELS": str(models),
         "CORRAL_DATA": str(home / "data"),
         "CORRAL_CONFIG": str(home / "config.toml"),
+        "CORRAL_OFFLINE": "1",  # a test that pulls says so, and from where
         **variables,
     }
     process = subprocess.Popen(

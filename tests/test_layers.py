@@ -17,6 +17,7 @@ ORDER = [
     {"config", "parsing"},
     {"gguf"},
     {"store"},
+    {"registry"},
     {"tiny"},
     {"library"},
     {"engine"},

@@ -85,6 +85,10 @@ class Client:
         """Continue a conversation: the objects of the stream, the last with ``done``."""
         return self._stream("/api/chat", body)
 
+    def pull(self, model: str, *, insecure: bool = False) -> Generator[Document, None, None]:
+        """Get a model from its registry: the steps, the last with the status ``success``."""
+        return self._stream("/api/pull", {"model": model, "insecure": insecure})
+
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
     ) -> Document:
@@ -112,7 +116,7 @@ class Client:
                 answer = _document(line)
                 if "error" in answer:
                     raise ServerError(str(answer["error"]), 200)
-                done = bool(answer.get("done"))
+                done = bool(answer.get("done")) or answer.get("status") == "success"
                 yield answer
         if not done:
             raise ServerError("the answer ended early", 200)

@@ -10,6 +10,7 @@
     ├── PromptTooLong           the prompt has more tokens than the context
     ├── StoreError              the store cannot be read or written
     │   └── CorruptManifest     one manifest is not what it should be
+    ├── RegistryError           a registry cannot be reached, refuses, or sends what it should not
     ├── GgufError               a file is not a GGUF that can be read
     ├── ServerBusy              too many requests wait already
     ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
@@ -83,6 +84,20 @@ class StoreError(CorralError):
 
 class CorruptManifest(StoreError):
     """One manifest is unreadable or not a manifest; the other models are unharmed."""
+
+
+class RegistryError(CorralError):
+    """A registry cannot be reached, refuses, or sends what it should not.
+
+    ``status`` is its HTTP status, 0 where there was none. ``temporary`` says whether asking again may help, ``retry_after_s``
+    after how long at the earliest.
+    """
+
+    def __init__(self, message: str, status: int = 0, *, temporary: bool = False, retry_after_s: float = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.temporary = temporary
+        self.retry_after_s = retry_after_s
 
 
 class GgufError(CorralError):

@@ -8,6 +8,7 @@ Grammar: ``[scheme://][host/][namespace/]model[:tag]``; Ollama, ``types/model/na
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -151,6 +152,11 @@ class Digest:
         if not match:
             raise InvalidDigest(text)
         return cls(match[1].lower())
+
+    @classmethod
+    def of(cls, data: bytes) -> Digest:
+        """The digest of ``data``."""
+        return cls(hashlib.sha256(data).hexdigest())
 
     @property
     def file_name(self) -> str:

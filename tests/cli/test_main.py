@@ -42,10 +42,20 @@ def started(tmp_path: Path) -> Iterator[Path]:
 def test_help_names_every_command_and_needs_no_server(fake: FakeServer, corral: Corral) -> None:
     done = corral("--help")
     assert (done.returncode, fake.asked) == (0, [])
-    assert re.findall(r"^  (\w+)  ", done.stdout, re.M) == ["serve", "run", "list", "show", "cp", "rm", "ps", "stop"]
+    assert re.findall(r"^  (\w+)  ", done.stdout, re.M) == [
+        "serve",
+        "run",
+        "pull",
+        "list",
+        "show",
+        "cp",
+        "rm",
+        "ps",
+        "stop",
+    ]
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "list", "ls", "show", "cp", "rm", "ps", "stop"])
+@pytest.mark.parametrize("command", ["serve", "run", "pull", "list", "ls", "show", "cp", "rm", "ps", "stop"])
 def test_every_command_has_help(fake: FakeServer, corral: Corral, command: str) -> None:
     done = corral(command, "--help")
     assert (done.returncode, done.stderr, fake.asked) == (0, "", [])

@@ -19,6 +19,7 @@ from corral.errors import CorralError
 _COMMANDS = {
     "serve": ("serving", "Start the server."),
     "run": ("running", "Run a model: answer a prompt, or chat."),
+    "pull": ("transfers", "Get a model from a registry."),
     "list": ("models", "List the models on this machine."),
     "show": ("models", "Show what a model is."),
     "cp": ("models", "Give a model a second name."),

@@ -15,7 +15,7 @@ from corral.cli.background import client_with_server
 from corral.client import Client
 from corral.config import load_settings
 from corral.durations import parse_duration
-from corral.errors import CorralError, InvalidRequest, ServerError
+from corral.errors import InvalidRequest, ServerError
 
 _LEVELS = ("high", "medium", "low", "max")
 
@@ -166,10 +166,10 @@ def _details(client: Client, model: str) -> dict[str, Any]:
     except ServerError as exc:
         if exc.status != 404:
             raise
-        raise CorralError(
-            f'model "{model}" is not on this machine, and this version of Corral cannot download it yet; '
-            "try: corral list, or: corral run tiny"
-        ) from exc
+    from corral.cli.transfers import follow
+
+    follow(client.pull(model), model)
+    return client.show(model)
 
 
 def _one_answer(session: Session, prompt: str) -> None:

@@ -19,9 +19,10 @@ from corral.dialects.native.errors import refusal_of
 from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.library import Library
+from corral.registry import Puller
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import native
+from corral.server import native, transfers
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import Entrance
@@ -41,6 +42,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/show", native.show),
     (("POST",), "/api/copy", native.copy),
     (("DELETE",), "/api/delete", native.delete),
+    (("POST",), "/api/pull", transfers.pull),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
 )
@@ -54,8 +56,11 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         library = Library(Store(settings.models))
         if not settings.no_prune:
             await to_thread.run_sync(library.store.prune)
-        async with EnginePool(settings, worker) as pool:
-            app.state.corral = State(settings, library, pool, Sessions(pool), inflight)
+        async with (
+            EnginePool(settings, worker) as pool,
+            Puller(library.store, offline=settings.offline, prune=not settings.no_prune) as puller,
+        ):
+            app.state.corral = State(settings, library, puller, pool, Sessions(pool), inflight)
             yield
 
     app = FastAPI(

@@ -59,7 +59,7 @@ async def show(request: Request) -> Response:
     """``POST /api/show``."""
     state = State.of(request)
     wanted = Show.decode(await request.body())
-    name = _reference(wanted.model, empty=InvalidRequest("model is required"))
+    name = reference(wanted.model, empty=InvalidRequest("model is required"))
 
     def read() -> bytes:
         details = state.library.show(name, verbose=wanted.verbose, system=wanted.system, options=wanted.options)
@@ -227,7 +227,7 @@ def _header_text(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
-def _reference(model: str, *, empty: CorralError) -> ModelName:
+def reference(model: str, *, empty: CorralError) -> ModelName:
     """The name that a request means; cloud models do not exist here."""
     if not model.strip():
         raise empty
@@ -241,7 +241,7 @@ def _reference(model: str, *, empty: CorralError) -> ModelName:
 
 
 async def _spec(state: State, model: str, *, empty: CorralError) -> ModelSpec:
-    name = _reference(model, empty=empty)
+    name = reference(model, empty=empty)
     try:
         known = state.library.known(name)
         return known if known is not None else await to_thread.run_sync(state.library.resolve, name)

@@ -45,7 +45,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            _settle(file.fileno())
+            settle(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def write_blob(folder: Path, chunks: Iterable[bytes]) -> tuple[Digest, int]:
                 hasher.update(chunk)
                 file.write(chunk)
                 size += len(chunk)
-            _settle(file.fileno())
+            settle(file.fileno())
         digest = Digest(hasher.hexdigest())
         target = folder / digest.file_name
         if target.exists() and target.stat().st_size == size:
@@ -98,7 +98,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _settle(descriptor: int) -> None:
+def settle(descriptor: int) -> None:
     """Readable by everyone, as Ollama's files are, and on the disk."""
     if hasattr(os, "fchmod"):
         os.fchmod(descriptor, 0o644)

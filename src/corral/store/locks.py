@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from corral.store.files import translated
 
@@ -28,16 +29,28 @@ def locked(root: Path) -> Iterator[None]:
             root.mkdir(parents=True, exist_ok=True)
             file = (root / ".corral.lock").open("ab")
         with file:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
+            take_lock(file, wait=True)
             _held.add(root)
             try:
                 yield
             finally:
                 _held.remove(root)
+
+
+def take_lock(file: BinaryIO, *, wait: bool) -> bool:
+    """Lock ``file`` until it is closed, however that happens; ``False`` if somebody else has it and we do not wait."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(1 << 40)  # locks bind readers there, so it lies where nobody reads
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if wait:
+            raise
+        return False
+    return True

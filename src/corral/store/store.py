@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from corral.store.files import (
 )
 from corral.store.locks import locked
 from corral.store.manifest import Layer, Manifest
+from corral.store.partial import PartialBlob, bytes_on_their_way, open_partial
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +136,8 @@ class Store:
         """Keep everyone else from changing models: blobs that are added inside are there until a manifest needs them."""
         return locked(self.root)
 
-    def write(self, name: ModelName, manifest: Manifest) -> None:
-        """Make ``name`` mean ``manifest``. The change happens at once or not at all.
+    def write(self, name: ModelName, manifest: Manifest, data: bytes | None = None) -> None:
+        """Make ``name`` mean ``manifest``; ``data`` are its bytes where they are to be kept. All at once or not at all.
 
         Raises `StoreError` when a blob is not here, as after a deletion since it was added.
         """
@@ -145,7 +147,7 @@ class Store:
                     raise StoreError(
                         f'"{name.short}" cannot be made: its file {layer.digest} is not in the model store'
                     )
-            self._put(self.find(name) or name, manifest.serialise())
+            self._put(self.find(name) or name, manifest.serialise() if data is None else data)
 
     def copy(self, source: ModelName, destination: ModelName) -> None:
         """Make ``destination`` mean what ``source`` means. Onto itself it changes nothing."""
@@ -175,13 +177,20 @@ class Store:
             with translated(self.root):
                 (self._manifests / stored.path).unlink()
                 self._remove_empty_folders()
+            self.remove_unused(blobs)
+
+    def remove_unused(self, blobs: Set[Digest]) -> int:
+        """Remove those of ``blobs`` that no model uses; how many. None goes while a manifest cannot be read."""
+        with self.changing():
             used = self._used()
             if used is None:
-                logger.warning("a manifest cannot be read, so no file of %s was removed", name.short)
-                return
+                logger.warning("a manifest cannot be read, so no file was removed")
+                return 0
+            unused = blobs - used
             with translated(self.root):
-                for digest in blobs - used:
+                for digest in unused:
                     self.blob_path(digest).unlink(missing_ok=True)
+            return len(unused)
 
     # -- blobs --------------------------------------------------------------------------------------------------
 
@@ -191,9 +200,28 @@ class Store:
         legacy = self._blobs / str(digest)  # older versions of Ollama wrote a colon
         return legacy if not path.exists() and legacy.exists() else path
 
-    def has_blob(self, digest: Digest) -> bool:
-        """Whether the blob is here."""
-        return self.blob_path(digest).is_file()
+    def has_blob(self, digest: Digest, size: int | None = None) -> bool:
+        """Whether the blob is here, and of that size if one is given."""
+        path = self.blob_path(digest)
+        try:
+            return path.is_file() and (size is None or path.stat().st_size == size)
+        except OSError:
+            return False
+
+    def partial(self, layer: Layer) -> PartialBlob | None:
+        """The blob of ``layer`` on its way; ``None`` while somebody else works on it. Raises `StoreError`."""
+        return open_partial(self._blobs, layer.digest, layer.size)
+
+    def bytes_on_their_way(self, layer: Layer) -> int:
+        """About how many bytes of the blob of ``layer`` came so far."""
+        return bytes_on_their_way(self._blobs, layer.digest, layer.size)
+
+    def free_bytes(self) -> int:
+        """Space that is left where blobs go."""
+        folder = self._blobs
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
 
     def add_bytes(self, data: bytes, media_type: str) -> Layer:
         """Store ``data`` as a blob."""

@@ -148,6 +148,24 @@ class Copy:
         return cls(fields.string("source") or "", fields.string("destination") or "")
 
 
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """``POST /api/pull``."""
+
+    model: str
+    insecure: bool
+    stream: bool
+
+    @classmethod
+    def decode(cls, body: bytes) -> Pull:
+        """Raises `InvalidRequest`."""
+        fields = Fields.of(gojson.parse(body), "PullRequest")
+        model, stream = _model_or_name(fields), fields.boolean("stream")
+        for name in ("username", "password"):
+            fields.string(name)  # checked like the rest; a registry is not asked with them
+        return cls(model, fields.boolean("insecure") or False, True if stream is None else stream)
+
+
 def decode_delete(body: bytes) -> str:
     """``DELETE /api/delete``: the model's name as sent. Raises `InvalidRequest`."""
     return _model_or_name(Fields.of(gojson.parse(body), "DeleteRequest"))

@@ -1,0 +1,236 @@
+"""One repository of a registry: its manifests and ranges of its blobs, through redirects and challenges.
+
+Source: the OCI distribution specification 1.1; Docker's token authentication. What registries add: Ollama's redirects every blob
+to storage of its own under a signed link that expires.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import orjson
+
+from corral.errors import CorruptManifest, InvalidDigest, RegistryError
+from corral.names import Digest, ModelName
+from corral.registry.transport import Transport
+from corral.store import Manifest
+from corral.store.manifest import MANIFEST_TYPE
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+_ACCEPT = ", ".join((MANIFEST_TYPE, _OCI_MANIFEST, *_INDEXES))
+_MAX_MANIFEST_BYTES = 4 << 20
+_MAX_TOKEN_BYTES = 1 << 20
+_MAX_HOPS = 10
+_EXPIRED = (400, 401, 403, 404, 410)  # what storage says of a signed link that is no longer good
+_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+_HUGGING_FACE = ("hf.co", "huggingface.co")
+_PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"|([a-zA-Z_]+)=([^",\s]+)')
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedManifest:
+    """A manifest and the very bytes of it, which make the model's ID."""
+
+    manifest: Manifest
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The bytes of a blob as they come: the range asked for, or the ``whole`` from a registry that knows no ranges."""
+
+    whole: bool
+    response: aiohttp.ClientResponse
+
+    async def read(self, most: int) -> bytes:
+        """Some of what follows, nothing at the end."""
+        return await self.response.content.read(most)
+
+
+class Repository:
+    """What the registry of ``name`` has in that repository. For one transfer: tokens and links are kept as long as it lives."""
+
+    def __init__(self, transport: Transport, name: ModelName, *, insecure: bool = False) -> None:
+        self._transport = transport
+        self._name = name
+        self._origin = f"{'http' if insecure else 'https'}://{_HOSTS.get(name.host.lower(), name.host)}"
+        self._path = f"{self._origin}/v2/{name.namespace}/{name.model}"
+        self._authorization = _own_token(name.host)
+        self._links: dict[Digest, str] = {}
+
+    async def manifest(self) -> FetchedManifest:
+        """The manifest of the tag; of an index the one that means a model. Raises `RegistryError`."""
+        data, document = await self._document(self._name.tag)
+        if isinstance(entries := document.get("manifests"), list):
+            data, document = await self._document(str(_chosen(entries)))
+        try:
+            manifest = Manifest.parse(data)
+        except CorruptManifest as exc:
+            raise RegistryError(f"pull model manifest: {exc}") from exc
+        if not manifest.layers:
+            raise RegistryError("pull model manifest: it has no layers")
+        return FetchedManifest(manifest, data)
+
+    @asynccontextmanager
+    async def blob(self, digest: Digest, first: int, end: int, size: int) -> AsyncIterator[Body]:
+        """Bytes ``first`` to ``end`` (exclusive) of a blob of ``size`` bytes, or the whole of it.
+
+        Raises `RegistryError`: for other statuses, for other ranges than the one asked for, for a link that cannot be renewed.
+        """
+        headers = {"Range": f"bytes={first}-{end - 1}"}
+        if (link := self._links.get(digest)) is not None:
+            async with self._transport.request("GET", link, headers) as response:
+                if response.status not in _EXPIRED:
+                    yield _body(response, digest, first, end, size)
+                    return
+            self._links.pop(digest, None)
+        async with self._answer("GET", f"{self._path}/blobs/{digest}", headers) as response:
+            if _origin_of(str(response.url)) != self._origin:
+                self._links[digest] = str(response.url)
+            yield _body(response, digest, first, end, size)
+
+    async def _document(self, reference: str) -> tuple[bytes, dict[str, Any]]:
+        url = f"{self._path}/manifests/{reference}"
+        async with self._answer("GET", url, {"Accept": _ACCEPT}) as response:
+            data = await _all(response, _MAX_MANIFEST_BYTES)
+        if response.status == 404:
+            raise RegistryError("pull model manifest: file does not exist", 404)
+        if response.status != 200:
+            raise _failed("pull model manifest", response, data)
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError as exc:
+            raise RegistryError(f"pull model manifest: what {url} sends is not JSON: {exc}") from exc
+        if not isinstance(document, dict):
+            raise RegistryError(f"pull model manifest: what {url} sends is not a JSON object")
+        if ":" in reference and Digest.parse(reference) != Digest.of(data):
+            raise RegistryError(f"pull model manifest: what {url} sends has another digest")
+        return data, document
+
+    @asynccontextmanager
+    async def _answer(self, method: str, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer at the end of redirects. Credentials go to the registry itself and to nobody else."""
+        challenged = False
+        for _ in range(_MAX_HOPS + 1):
+            sent = dict(headers)
+            ours = _origin_of(url) == self._origin
+            if ours and self._authorization:
+                sent["Authorization"] = self._authorization
+            async with self._transport.request(method, url, sent) as response:
+                if ours and response.status == 401 and not challenged:
+                    challenge = response.headers.get("WWW-Authenticate", "")
+                elif response.status in (301, 302, 303, 307, 308):
+                    url = _next(url, response)
+                    continue
+                else:
+                    yield response
+                    return
+            challenged = True
+            self._authorization = await self._token(challenge)
+        raise RegistryError(f"{self._origin} redirects more than {_MAX_HOPS} times")
+
+    async def _token(self, challenge: str) -> str:
+        """An ``Authorization`` header for whoever asks without a name."""
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() != "bearer":
+            raise RegistryError(
+                f"unauthorized: {self._origin} wants {scheme or 'a'} login, and there is none for it", 401
+            )
+        given = {a or c: b or d for a, b, c, d in _PARAMETER.findall(rest)}
+        realm = given.get("realm", "")
+        if urlsplit(realm).scheme not in ("https", urlsplit(self._origin).scheme) or not urlsplit(realm).hostname:
+            raise RegistryError(f'{self._origin} sends clients for a token to "{realm}", which is not a safe address')
+        query = {name: given[name] for name in ("service", "scope") if name in given}
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+        async with self._transport.request("GET", url) as response:
+            data = await _all(response, _MAX_TOKEN_BYTES)
+        if response.status != 200:
+            raise RegistryError(f"unauthorized: access denied by {_origin_of(realm)} (status {response.status})", 401)
+        try:
+            document = orjson.loads(data)
+            return f"Bearer {document.get('token') or document['access_token']}"
+        except (orjson.JSONDecodeError, KeyError, AttributeError) as exc:
+            raise RegistryError(f"{_origin_of(realm)} sends no token") from exc
+
+
+def _own_token(host: str) -> str:
+    token = os.environ.get("HF_TOKEN", "").strip()
+    return f"Bearer {token}" if token and host.lower() in _HUGGING_FACE else ""
+
+
+def _chosen(entries: list[Any]) -> Digest:
+    """The manifest that an index means for a model: the one for no platform, or for the one that models are labelled with."""
+    found = [entry for entry in entries if isinstance(entry, dict)]
+
+    def platform(entry: dict[str, Any]) -> int:
+        given = entry.get("platform")
+        if not isinstance(given, dict):
+            return 0
+        return 1 if (given.get("os"), given.get("architecture")) == ("linux", "amd64") else 2
+
+    try:
+        return Digest.parse(str(min(found, key=platform)["digest"]))
+    except (ValueError, KeyError, InvalidDigest) as exc:
+        raise RegistryError("pull model manifest: it is an index that names no manifest") from exc
+
+
+def _next(url: str, response: aiohttp.ClientResponse) -> str:
+    target = urljoin(url, response.headers.get("Location", ""))
+    if "Location" not in response.headers or urlsplit(target).scheme not in ("http", "https"):
+        raise RegistryError(f"{_origin_of(url)} redirects to no address (status {response.status})", response.status)
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
+        raise RegistryError(f"{_origin_of(url)} redirects to {_origin_of(target)}, which is not encrypted")
+    return target
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _body(response: aiohttp.ClientResponse, digest: Digest, first: int, end: int, size: int) -> Body:
+    where = _origin_of(str(response.url))
+    if response.status == 206:
+        given = response.headers.get("Content-Range", "")
+        found = _CONTENT_RANGE.fullmatch(given)
+        if not found or (int(found[1]), int(found[2]) + 1) != (first, end) or found[3] not in ("*", str(size)):
+            raise RegistryError(f'{where} sends "{given}" where bytes {first}-{end - 1}/{size} were asked for')
+        return Body(False, response)
+    if response.status == 200:
+        if response.content_length not in (None, size):
+            raise RegistryError(f"{where} has {response.content_length} bytes for {digest}; the manifest says {size}")
+        return Body(True, response)
+    if response.status in (404, 410):
+        raise RegistryError(f"{where} does not have {digest} (status {response.status})", response.status)
+    raise _failed(f"{where} refuses {digest}", response, b"")
+
+
+def _failed(what: str, response: aiohttp.ClientResponse, body: bytes) -> RegistryError:
+    text = body[:1000].decode(errors="replace").strip()
+    wait = response.headers.get("Retry-After", "")
+    return RegistryError(
+        f"{what}: {response.status}" + (f": {text}" if text else ""),
+        response.status,
+        temporary=response.status in (408, 425, 429) or response.status >= 500,
+        retry_after_s=float(wait) if wait.isdigit() else 0,
+    )
+
+
+async def _all(response: aiohttp.ClientResponse, most: int) -> bytes:
+    data = bytearray()
+    while chunk := await response.content.read(1 << 16):
+        data += chunk
+        if len(data) > most:
+            raise RegistryError(f"{_origin_of(str(response.url))} sends more than {most} bytes where few are expected")
+    return bytes(data)

@@ -1,0 +1,64 @@
+"""The routes by which models come: from a request to the steps of a transfer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from corral.dialects.native import answers, transfers
+from corral.dialects.native.errors import Refusal, refusal_of
+from corral.dialects.native.requests import Pull
+from corral.errors import CorralError
+from corral.registry import Progress
+from corral.server.inflight import SHUTTING_DOWN
+from corral.server.native import JSON, NDJSON, error_response, reference
+from corral.server.state import State
+
+
+async def pull(request: Request) -> Response:
+    """``POST /api/pull``."""
+    state = State.of(request)
+    wanted = Pull.decode(await request.body())
+    name = reference(wanted.model, empty=Refusal(400, "invalid model name"))
+    return _Transfer(state, state.puller.pull(name, insecure=wanted.insecure), stream=wanted.stream)
+
+
+class _Transfer(Response):
+    """Writes the steps of a transfer as they come, or the last one alone. Who hangs up leaves it."""
+
+    def __init__(self, state: State, steps: AsyncGenerator[Progress, None], *, stream: bool) -> None:
+        super().__init__(media_type=NDJSON if stream else JSON)
+        self._state = state
+        self._steps = steps
+        self._stream = stream
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun, last, failure = False, b"", None
+        inflight = self._state.inflight
+        try:
+            async with inflight.scope(receive) as cancel, aclosing(self._steps):
+                async for step in self._steps:
+                    last = transfers.progress(step)
+                    if not self._stream:
+                        continue
+                    if not begun:
+                        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                        begun = True
+                    await send({"type": "http.response.body", "body": last + b"\n", "more_body": True})
+            if cancel.cancelled_caught:
+                failure = Refusal(503, SHUTTING_DOWN) if inflight.closing else None
+            elif not self._stream:
+                await Response(last, media_type=JSON)(scope, receive, send)
+                return
+        except CorralError as exc:
+            failure = refusal_of(exc)
+        if failure is not None and not begun:
+            await error_response(failure)(scope, receive, send)
+        elif begun:
+            end = answers.error_line(str(failure)) if failure else b""
+            await send({"type": "http.response.body", "body": end, "more_body": False})

@@ -1,0 +1,84 @@
+"""A real registry: the CNCF's distribution, on a free port, with its files in a temporary folder."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from corral.store import Store
+from corral.store.manifest import MANIFEST_TYPE, Manifest
+
+
+@dataclass
+class RealRegistry:
+    """Docker's registry, listening at ``host``."""
+
+    host: str
+
+    def request(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, dict[str, str]]:
+        connection = http.client.HTTPConnection(self.host)
+        connection.request(method, path, body, {"Content-Type": content_type or "application/octet-stream"})
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response.status, dict(response.getheaders())
+
+    def push(self, store: Store, manifest: Manifest, repository: str, tag: str = "latest") -> bytes:
+        """Put a model of ``store`` into the registry; the manifest's bytes."""
+        for layer in manifest.blobs:
+            _, headers = self.request("POST", f"/v2/{repository}/blobs/uploads/")
+            where = urlsplit(headers["Location"])
+            path = f"{where.path}?{where.query}&digest={layer.digest}"
+            status, _ = self.request("PUT", path, store.read_blob(layer.digest))
+            assert status == 201
+        data = manifest.serialise().rstrip()
+        status, headers = self.request("PUT", f"/v2/{repository}/manifests/{tag}", data, MANIFEST_TYPE)
+        assert status == 201
+        assert headers["Docker-Content-Digest"] == "sha256:" + hashlib.sha256(data).hexdigest()
+        return data
+
+
+@pytest.fixture
+def real_registry(tmp_path: Path) -> Iterator[RealRegistry]:
+    """An open one. Without the program the test is skipped, except where everything must be tested."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        if os.environ.get("CORRAL_TEST_EVERYTHING"):
+            pytest.fail("docker-registry is not installed; make test installs it for the super-user")
+        pytest.skip("docker-registry is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}, "delete": {"enabled": True}},
+        "http": {"addr": host},
+    }
+    config = tmp_path / "registry.yml"
+    config.write_text(json.dumps(settings))
+    with subprocess.Popen([program, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        registry = RealRegistry(host)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                registry.request("GET", "/v2/")
+                break
+            except OSError:
+                assert process.poll() is None, "the registry ended"
+                assert time.monotonic() < deadline, "the registry does not answer"
+                time.sleep(0.02)
+        yield registry
+        process.terminate()
