@@ -172,6 +172,11 @@ class Settings:
         False, _switch, "Keep files in the store that no model uses when the server starts.", "OLLAMA_NOPRUNE"
     )
     no_history: bool = _setting(False, _switch, "Do not keep the history of chats.", "OLLAMA_NOHISTORY")
+    registry: str = _setting(
+        "auto",
+        _choice("auto", "on", "off"),
+        "Let other machines pull the models that are here; auto does on loopback only.",
+    )
     offline: bool = _setting(False, _switch, "Connect to no other machine: no pull, no push.")
     idle_exit: float = _setting(
         FOREVER_S, _duration, "End the server after this long without a request and a loaded model."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,24 @@ class Library:
             modified_at=entry.modified_at,
             requires=str(contents.config.get("requires") or ""),
         )
+
+    def repository(self, namespace: str, model: str) -> Sequence[StoredManifest]:
+        """Every tag of a model, from whichever registry it came; what has no host of its own comes first."""
+        tiny = ModelName.parse(TINY_NAME)
+        if (namespace.lower(), model.lower()) == (tiny.namespace, tiny.model):
+            self._read(tiny)
+        found = [
+            name
+            for name in self.store.names()
+            if (name.namespace.lower(), name.model.lower()) == (namespace.lower(), model.lower())
+        ]
+        entries = []
+        for name in sorted(found, key=lambda name: (name.host != tiny.host, name.host, name.tag)):
+            try:
+                entries.append(self.store.read(name))
+            except (ModelNotFound, CorruptManifest) as exc:
+                logger.debug("%s is not served: %s", name.short, exc)
+        return entries
 
     def copy(self, source: ModelName, destination: ModelName) -> None:
         """Give a model a second name. Raises `ModelNotFound`."""

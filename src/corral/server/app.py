@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 
 import corral
 from corral.config import Settings
@@ -22,7 +22,7 @@ from corral.library import Library
 from corral.registry import Puller
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import native, transfers
+from corral.server import distribution, native, transfers
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import Entrance
@@ -45,6 +45,10 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/pull", transfers.pull),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
+    (("HEAD", "GET"), "/v2/", distribution.base),
+    (("HEAD", "GET"), "/v2/{repository:path}/manifests/{reference}", distribution.manifest),
+    (("HEAD", "GET"), "/v2/{repository:path}/blobs/{digest}", distribution.blob),
+    (("HEAD", "GET"), "/v2/{repository:path}/tags/list", distribution.tags),
 )
 
 
@@ -85,11 +89,14 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
     return app
 
 
-_METHODS = {path: methods for methods, path, _ in ROUTES}
+_METHODS = {path: methods for methods, path, _ in ROUTES if "{" not in path}
+_PATTERNS = [(compile_path(path)[0], methods) for methods, path, _ in ROUTES if "{" in path]
 
 
 def _methods_of(path: str) -> tuple[str, ...]:
-    return _METHODS.get(path, ())
+    if (methods := _METHODS.get(path)) is not None:
+        return methods
+    return next((methods for pattern, methods in _PATTERNS if pattern.match(path)), ())
 
 
 async def _refuse(request: Request, exc: Exception) -> Response:

@@ -42,10 +42,11 @@ Stamp = tuple[int, int]  # when a manifest was written (nanoseconds) and in whic
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest as it lies in the store. ``digest`` is the sha256 of its bytes, and the model's ID."""
+    """A manifest as it lies in the store. ``digest`` is the sha256 of its bytes ``data``, and the model's ID."""
 
     name: ModelName
     manifest: Manifest
+    data: bytes
     digest: str
     modified_at: datetime
     stamp: Stamp
@@ -108,7 +109,7 @@ class Store:
                 f'the manifest of "{name.short}" is damaged: {exc}; try: corral rm {name.short}, then get it again'
             ) from exc
         modified_at = datetime.fromtimestamp(status.st_mtime, UTC).astimezone()
-        return StoredManifest(stored, manifest, hashlib.sha256(data).hexdigest(), modified_at, _stamp(status))
+        return StoredManifest(stored, manifest, data, hashlib.sha256(data).hexdigest(), modified_at, _stamp(status))
 
     def stamp(self, name: ModelName) -> Stamp | None:
         """What changes when the manifest of ``name`` (in its stored spelling) does; ``None`` if there is none."""
