@@ -28,7 +28,7 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from corral.names import ModelName
-from corral.registry import Puller
+from corral.registry import Transfers
 from corral.store import Store
 from corral.store.manifest import CONFIG_TYPE, MANIFEST_TYPE, MediaType
 
@@ -99,7 +99,10 @@ def nginx(folder: Path) -> Iterator[str]:
 async def pull(root: Path, name: str) -> None:
     """Pull and print seconds and the most memory it took, in MB."""
     began = time.perf_counter()
-    async with Puller(Store(root)) as puller, aclosing(puller.pull(ModelName.parse(name), insecure=True)) as steps:
+    async with (
+        Transfers(Store(root)) as transfers,
+        aclosing(transfers.pull(ModelName.parse(name), insecure=True)) as steps,
+    ):
         async for _ in steps:
             pass
     seconds = time.perf_counter() - began

@@ -89,6 +89,10 @@ class Client:
         """Get a model from its registry: the steps, the last with the status ``success``."""
         return self._stream("/api/pull", {"model": model, "insecure": insecure})
 
+    def push(self, model: str, *, insecure: bool = False) -> Generator[Document, None, None]:
+        """Bring a model to its registry: the steps, the last with the status ``success``."""
+        return self._stream("/api/push", {"model": model, "insecure": insecure})
+
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
     ) -> Document:

@@ -46,6 +46,7 @@ def test_help_names_every_command_and_needs_no_server(fake: FakeServer, corral: 
         "serve",
         "run",
         "pull",
+        "push",
         "list",
         "show",
         "cp",
@@ -55,7 +56,7 @@ def test_help_names_every_command_and_needs_no_server(fake: FakeServer, corral: 
     ]
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "pull", "list", "ls", "show", "cp", "rm", "ps", "stop"])
+@pytest.mark.parametrize("command", ["serve", "run", "pull", "push", "list", "ls", "show", "cp", "rm", "ps", "stop"])
 def test_every_command_has_help(fake: FakeServer, corral: Corral, command: str) -> None:
     done = corral(command, "--help")
     assert (done.returncode, done.stderr, fake.asked) == (0, "", [])

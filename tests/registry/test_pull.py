@@ -19,7 +19,7 @@ import pytest
 
 from corral.errors import CorralError, InvalidRequest, RegistryError, StoreError
 from corral.names import Digest, ModelName
-from corral.registry import Progress, Puller
+from corral.registry import Progress, Transfers
 from corral.store import Store
 from tests.registry.fake import FakeRegistry, Faults, digest_of
 
@@ -56,8 +56,8 @@ async def pull_name(
     store: Store, name: ModelName, *, insecure: bool = True, offline: bool = False, stall_s: float = 30
 ) -> list[Progress]:
     async with (
-        Puller(store, offline=offline, stall_s=stall_s) as puller,
-        aclosing(puller.pull(name, insecure=insecure)) as steps,
+        Transfers(store, offline=offline, stall_s=stall_s) as transfers,
+        aclosing(transfers.pull(name, insecure=insecure)) as steps,
     ):
         return [step async for step in steps]
 
@@ -218,10 +218,10 @@ async def test_a_new_version_replaces_the_old_one_and_its_files(store: Store, re
 async def test_two_that_want_one_blob_share_the_work(store: Store, registry: FakeRegistry) -> None:
     registry.add("me/other:latest", BIG)
     registry.faults = Faults(chunk_s=0.002)
-    async with Puller(store) as puller:
+    async with Transfers(store) as transfers:
 
         async def one(path: str) -> None:
-            async with aclosing(puller.pull(name_at(registry, path), insecure=True)) as steps:
+            async with aclosing(transfers.pull(name_at(registry, path), insecure=True)) as steps:
                 assert [step async for step in steps][-1].status == "success"
 
         async with anyio.create_task_group() as tasks:
@@ -233,14 +233,14 @@ async def test_two_that_want_one_blob_share_the_work(store: Store, registry: Fak
 
 async def test_who_leaves_does_not_end_it_for_who_stays(store: Store, registry: FakeRegistry) -> None:
     registry.faults = Faults(chunk_s=0.005)
-    async with Puller(store) as puller, aclosing(puller.pull(name_at(registry), insecure=True)) as first:
+    async with Transfers(store) as transfers, aclosing(transfers.pull(name_at(registry), insecure=True)) as first:
         async for step in first:
             if step.digest is not None:
                 break
         async with anyio.create_task_group() as tasks:
 
             async def second() -> None:
-                async with aclosing(puller.pull(name_at(registry), insecure=True)) as steps:
+                async with aclosing(transfers.pull(name_at(registry), insecure=True)) as steps:
                     assert [step async for step in steps][-1].status == "success"
 
             tasks.start_soon(second)
@@ -255,11 +255,11 @@ PULL = textwrap.dedent("""
     from pathlib import Path
     from corral.errors import CorralError
     from corral.names import ModelName
-    from corral.registry import Puller
+    from corral.registry import Transfers
     from corral.store import Store
     async def main():
-        async with Puller(Store(Path(sys.argv[1]))) as puller:
-            async for step in puller.pull(ModelName.parse(sys.argv[2]), insecure=True):
+        async with Transfers(Store(Path(sys.argv[1]))) as transfers:
+            async for step in transfers.pull(ModelName.parse(sys.argv[2]), insecure=True):
                 print(step.status, step.completed, flush=True)
     if len(sys.argv) > 3:
         import resource, signal

@@ -150,7 +150,7 @@ def document() -> str:
         *(f"| {difference.ollama} | {difference.corral} |" for difference in BECAUSE),
         *(f"| {ollama} | {corral} |" for ollama, corral in UNRECORDED),
         "",
-        "Not there yet: creating and pushing models, embeddings, and the APIs of OpenAI and Anthropic.",
+        "Not there yet: creating models, embeddings, and the APIs of OpenAI and Anthropic.",
         "",
     ]
     return "\n".join(lines)

@@ -20,6 +20,7 @@ _COMMANDS = {
     "serve": ("serving", "Start the server."),
     "run": ("running", "Run a model: answer a prompt, or chat."),
     "pull": ("transfers", "Get a model from a registry."),
+    "push": ("transfers", "Bring a model to a registry."),
     "list": ("models", "List the models on this machine."),
     "show": ("models", "Show what a model is."),
     "cp": ("models", "Give a model a second name."),

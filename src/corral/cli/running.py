@@ -168,7 +168,7 @@ def _details(client: Client, model: str) -> dict[str, Any]:
             raise
     from corral.cli.transfers import follow
 
-    follow(client.pull(model), model)
+    follow(client.pull(model), "pull", model)
     return client.show(model)
 
 

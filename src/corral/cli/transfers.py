@@ -1,4 +1,4 @@
-"""Models that come from elsewhere: ``pull``, and what its progress looks like. stdout stays empty."""
+"""Models that come and go: ``pull``, ``push``, and what their progress looks like. stdout stays empty."""
 
 from __future__ import annotations
 
@@ -23,15 +23,26 @@ def pull_command(model: str, insecure: bool) -> None:
 
     What came is kept when a pull is interrupted; the same command goes on from there.
     """
-    follow(client_with_server().pull(model, insecure=insecure), model)
+    follow(client_with_server().pull(model, insecure=insecure), "pull", model)
 
 
-def follow(steps: Iterable[Document], model: str) -> None:
-    """Show the steps of a pull: a bar a layer on a terminal, else plain lines. Raises what went wrong."""
+@click.command("push")
+@click.argument("model")
+@click.option("--insecure", is_flag=True, help="Talk to the registry over plain HTTP.")
+def push_command(model: str, insecure: bool) -> None:
+    """Bring MODEL to the registry that its name says; to give it such a name: corral cp.
+
+    What is there is not sent again; an interrupted push goes on where it was.
+    """
+    follow(client_with_server().push(model, insecure=insecure), "push", model)
+
+
+def follow(steps: Iterable[Document], command: str, model: str) -> None:
+    """Show the steps of a transfer: a bar a layer on a terminal, else plain lines. Raises what went wrong."""
     try:
         (_bars if sys.stderr.isatty() else _lines)(steps)
     except KeyboardInterrupt:
-        click.echo(f"Stopped. What came is kept; to go on: corral pull {model}", err=True)
+        click.echo(f"Stopped. What came over is kept; to go on: corral {command} {model}", err=True)
         raise
     except ServerError as exc:
         if "file does not exist" in str(exc):

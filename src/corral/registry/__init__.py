@@ -1,5 +1,6 @@
-"""Models from other machines: the distribution protocol, and pulling by it."""
+"""Models to and from other machines, by the distribution protocol."""
 
-from corral.registry.pull import Progress, Puller
+from corral.registry.progress import Progress
+from corral.registry.transfers import Transfers
 
-__all__ = ["Progress", "Puller"]
+__all__ = ["Progress", "Transfers"]

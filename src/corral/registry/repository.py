@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 
-from corral.errors import CorruptManifest, InvalidDigest, RegistryError
+from corral.errors import CorruptManifest, InvalidDigest, InvalidName, RegistryError
 from corral.names import Digest, ModelName
 from corral.registry.transport import Transport
 from corral.store import Manifest
@@ -35,6 +35,7 @@ _EXPIRED = (400, 401, 403, 404, 410)  # what storage says of a signed link that 
 _HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _HUGGING_FACE = ("hf.co", "huggingface.co")
 _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"|([a-zA-Z_]+)=([^",\s]+)')
+_UPLOADED = re.compile(r"(?:bytes=)?0-(\d+)")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -56,6 +57,14 @@ class Body:
     async def read(self, most: int) -> bytes:
         """Some of what follows, nothing at the end."""
         return await self.response.content.read(most)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A blob on its way to a registry: where it goes on, and how many bytes are there."""
+
+    url: str
+    received: int
 
 
 class Repository:
@@ -100,6 +109,65 @@ class Repository:
                 self._links[digest] = str(response.url)
             yield _body(response, digest, first, end, size)
 
+    @property
+    def address(self) -> str:
+        """Which repository this is, of all there are."""
+        return self._path
+
+    async def has(self, digest: Digest) -> bool:
+        """Whether the blob is there. Raises `RegistryError`."""
+        async with self._answer("HEAD", f"{self._path}/blobs/{digest}", {}) as response:
+            if response.status in (200, 404):
+                return response.status == 200
+            raise _failed(f"{self._origin} does not say whether it has {digest}", response, b"")
+
+    async def begin_upload(self, digest: Digest, origin: str = "") -> Upload | None:
+        """An upload for a blob; ``None`` when the registry took it from the repository of the model ``origin`` instead."""
+        query = ""
+        if origin:
+            with suppress(InvalidName):
+                other = ModelName.parse(origin)
+                query = "?" + urlencode({"mount": str(digest), "from": f"{other.namespace}/{other.model}"})
+        async with self._answer("POST", f"{self._path}/blobs/uploads/{query}", {}, b"") as response:
+            if response.status == 201:
+                return None
+            if response.status != 202:
+                raise _failed(f"{self._origin} takes no upload", response, await _all(response, _MAX_TOKEN_BYTES))
+            return _upload(response, 0)
+
+    async def upload_status(self, url: str) -> Upload | None:
+        """How far an upload is; ``None`` when the registry has forgotten it."""
+        async with self._answer("GET", url, {}) as response:
+            return _upload(response, 0) if response.status in (202, 204) else None
+
+    async def send_chunk(self, upload: Upload, data: bytes) -> Upload:
+        """Send what follows; the upload as it then is. Raises `RegistryError`."""
+        end = upload.received + len(data)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"{upload.received}-{end - 1}",
+        }
+        async with self._answer("PATCH", upload.url, headers, data) as response:
+            if response.status not in (202, 204):
+                failed = _failed(f"{self._origin} refuses a part", response, await _all(response, _MAX_TOKEN_BYTES))
+                failed.temporary = failed.temporary or response.status in (404, 416)  # it may be further than we think
+                raise failed
+            return _upload(response, end)
+
+    async def finish_upload(self, upload: Upload, digest: Digest) -> None:
+        """Make an upload a blob; the registry checks its digest. Raises `RegistryError`."""
+        url = f"{upload.url}{'&' if '?' in upload.url else '?'}{urlencode({'digest': str(digest)})}"
+        async with self._answer("PUT", url, {"Content-Type": "application/octet-stream"}, b"") as response:
+            if response.status not in (201, 204):
+                raise _failed(f"{self._origin} refuses {digest}", response, await _all(response, _MAX_TOKEN_BYTES))
+
+    async def put_manifest(self, data: bytes, media_type: str) -> None:
+        """Make the tag mean this manifest. Raises `RegistryError`."""
+        url = f"{self._path}/manifests/{self._name.tag}"
+        async with self._answer("PUT", url, {"Content-Type": media_type}, data) as response:
+            if response.status not in (200, 201):
+                raise _failed(f"{self._origin} refuses the manifest", response, await _all(response, _MAX_TOKEN_BYTES))
+
     async def _document(self, reference: str) -> tuple[bytes, dict[str, Any]]:
         url = f"{self._path}/manifests/{reference}"
         async with self._answer("GET", url, {"Accept": _ACCEPT}) as response:
@@ -119,7 +187,9 @@ class Repository:
         return data, document
 
     @asynccontextmanager
-    async def _answer(self, method: str, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer at the end of redirects. Credentials go to the registry itself and to nobody else."""
         challenged = False
         for _ in range(_MAX_HOPS + 1):
@@ -127,7 +197,7 @@ class Repository:
             ours = _origin_of(url) == self._origin
             if ours and self._authorization:
                 sent["Authorization"] = self._authorization
-            async with self._transport.request(method, url, sent) as response:
+            async with self._transport.request(method, url, sent, body) as response:
                 if ours and response.status == 401 and not challenged:
                     challenge = response.headers.get("WWW-Authenticate", "")
                 elif response.status in (301, 302, 303, 307, 308):
@@ -214,6 +284,19 @@ def _body(response: aiohttp.ClientResponse, digest: Digest, first: int, end: int
     if response.status in (404, 410):
         raise RegistryError(f"{where} does not have {digest} (status {response.status})", response.status)
     raise _failed(f"{where} refuses {digest}", response, b"")
+
+
+def _upload(response: aiohttp.ClientResponse, received: int) -> Upload:
+    """What an answer says of an upload. ``Range`` counts up to the last byte; ``0-0`` at the beginning means none."""
+    found = _UPLOADED.fullmatch(response.headers.get("Range", ""))
+    if found:
+        last = int(found[1])
+        received = last + 1 if last or received == 1 else 0
+    asked = str(response.url)
+    url = urljoin(asked, response.headers.get("Docker-Upload-Location") or response.headers.get("Location") or asked)
+    if urlsplit(asked).scheme == "https" and urlsplit(url).scheme != "https":
+        raise RegistryError(f"{_origin_of(asked)} wants an upload at {_origin_of(url)}, which is not encrypted")
+    return Upload(url, received)
 
 
 def _failed(what: str, response: aiohttp.ClientResponse, body: bytes) -> RegistryError:

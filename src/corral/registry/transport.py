@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ STALL_S = 30.0
 _CONNECT_S = 20.0
 _MAX_CONNECTIONS = 64
 _BUFFER_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18
 # Some registries describe a model's file in a manifest of Ollama's kind only to a client that names itself so.
 USER_AGENT = f"ollama/0.20.0 (compatible; corral/{corral.__version__}; {platform.machine()} {sys.platform})"
 
@@ -42,7 +44,7 @@ class Transport:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer, of whatever status, its body still to be read. Raises `RegistryError`, also while it is read."""
         if self._offline:
@@ -60,14 +62,29 @@ class Transport:
                 trust_env=True,
             )
         try:
-            async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
-                yield response
+            # aiohttp's own limit begins when all is sent; a peer that reads no more would hold us for ever.
+            async with asyncio.timeout(None) as sending:
+                data = self._pieces(body, sending) if body else body
+                sent = {**(headers or {}), **({"Content-Length": str(len(body))} if body else {})}
+                async with self._session.request(
+                    method, url, headers=sent, data=data, allow_redirects=False
+                ) as response:
+                    sending.reschedule(None)
+                    yield response
         except aiohttp.InvalidURL as exc:
             raise RegistryError(f'"{url}" is not an address that can be asked') from exc
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError) as exc:
             raise RegistryError(f'{method.title()} "{url}": {exc}') from exc
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise RegistryError(f'{method.title()} "{url}": {_said(exc)}', temporary=True) from exc
+
+    async def _pieces(self, body: bytes, sending: asyncio.Timeout) -> AsyncGenerator[bytes, None]:
+        """``body`` a piece at a time; each is given as long as a stall may last."""
+        loop = asyncio.get_running_loop()
+        for start in range(0, len(body), _PIECE_BYTES):
+            sending.reschedule(loop.time() + self._stall_s)
+            yield body[start : start + _PIECE_BYTES]
+        sending.reschedule(None)
 
 
 def _said(exc: Exception) -> str:

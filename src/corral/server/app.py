@@ -19,7 +19,7 @@ from corral.dialects.native.errors import refusal_of
 from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.library import Library
-from corral.registry import Puller
+from corral.registry import Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server import distribution, native, transfers
@@ -43,6 +43,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/copy", native.copy),
     (("DELETE",), "/api/delete", native.delete),
     (("POST",), "/api/pull", transfers.pull),
+    (("POST",), "/api/push", transfers.push),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
     (("HEAD", "GET"), "/v2/", distribution.base),
@@ -62,9 +63,9 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
             await to_thread.run_sync(library.store.prune)
         async with (
             EnginePool(settings, worker) as pool,
-            Puller(library.store, offline=settings.offline, prune=not settings.no_prune) as puller,
+            Transfers(library.store, offline=settings.offline, prune=not settings.no_prune) as transfers,
         ):
-            app.state.corral = State(settings, library, puller, pool, Sessions(pool), inflight)
+            app.state.corral = State(settings, library, transfers, pool, Sessions(pool), inflight)
             yield
 
     app = FastAPI(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -12,6 +14,7 @@ from corral.names import DEFAULT_HOST, DEFAULT_TAG, Digest, ModelName
 from corral.server.guard import is_loopback
 from corral.server.state import State
 from corral.store import StoredManifest
+from corral.store.manifest import media_type_of
 
 _VERSION = {"docker-distribution-api-version": "registry/2.0"}
 
@@ -51,7 +54,7 @@ async def manifest(request: Request) -> Response:
         for entry in entries:
             if entry.name.tag.lower() == reference.lower() or f"sha256:{entry.digest}" == reference:
                 headers = {"docker-content-digest": f"sha256:{entry.digest}", **_VERSION}
-                return Response(entry.data, 200, headers, distribution.media_type(entry.data))
+                return Response(entry.data, 200, headers, media_type_of(entry.data))
         raise _NotServed(404, "MANIFEST_UNKNOWN", f"{request.path_params['repository']} has no {reference} here")
     except _NotServed as exc:
         return exc.response
@@ -75,7 +78,7 @@ async def blob(request: Request) -> Response:
     return FileResponse(store.blob_path(digest), 200, headers, "application/octet-stream")
 
 
-async def _entries(request: Request) -> list[StoredManifest]:
+async def _entries(request: Request) -> Sequence[StoredManifest]:
     """The manifests of the repository that is asked for, at least one."""
     state, repository = State.of(request), request.path_params["repository"]
     _check_open(state)

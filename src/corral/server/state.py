@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from corral.config import Settings
 from corral.library import Library
-from corral.registry import Puller
+from corral.registry import Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.inflight import Inflight
@@ -20,7 +20,7 @@ class State:
 
     settings: Settings
     library: Library
-    puller: Puller
+    transfers: Transfers
     pool: EnginePool
     sessions: Sessions
     inflight: Inflight

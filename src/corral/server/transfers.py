@@ -1,17 +1,18 @@
-"""The routes by which models come: from a request to the steps of a transfer."""
+"""The routes by which models come and go: from a request to the steps of a transfer."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from corral.dialects.native import answers, transfers
 from corral.dialects.native.errors import Refusal, refusal_of
-from corral.dialects.native.requests import Pull
+from corral.dialects.native.requests import Transfer
 from corral.errors import CorralError
 from corral.registry import Progress
 from corral.server.inflight import SHUTTING_DOWN
@@ -22,12 +23,22 @@ from corral.server.state import State
 async def pull(request: Request) -> Response:
     """``POST /api/pull``."""
     state = State.of(request)
-    wanted = Pull.decode(await request.body())
+    wanted = Transfer.decode(await request.body(), "PullRequest")
     name = reference(wanted.model, empty=Refusal(400, "invalid model name"))
-    return _Transfer(state, state.puller.pull(name, insecure=wanted.insecure), stream=wanted.stream)
+    return _Steps(state, state.transfers.pull(name, insecure=wanted.insecure), stream=wanted.stream)
 
 
-class _Transfer(Response):
+async def push(request: Request) -> Response:
+    """``POST /api/push``."""
+    state = State.of(request)
+    wanted = Transfer.decode(await request.body(), "PushRequest")
+    name = reference(wanted.model, empty=Refusal(400, "model is required"))
+    if await to_thread.run_sync(state.library.store.find, name) is None:
+        raise Refusal(404, f"model '{wanted.model}' not found")
+    return _Steps(state, state.transfers.push(name, insecure=wanted.insecure), stream=wanted.stream)
+
+
+class _Steps(Response):
     """Writes the steps of a transfer as they come, or the last one alone. Who hangs up leaves it."""
 
     def __init__(self, state: State, steps: AsyncGenerator[Progress, None], *, stream: bool) -> None:

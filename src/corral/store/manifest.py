@@ -89,6 +89,12 @@ class Manifest:
         return tuple(layer for layer in self.layers if layer.media_type in media_types)
 
 
+def media_type_of(manifest: bytes) -> str:
+    """The type by which a manifest goes; one that names none is of Docker's."""
+    named = orjson.loads(manifest).get("mediaType")
+    return named if isinstance(named, str) and named.isascii() and named.isprintable() else MANIFEST_TYPE
+
+
 def _layer(value: Any, where: str) -> Layer:
     if not isinstance(value, dict):
         raise CorruptManifest(f'"{where}" is not what it should be')

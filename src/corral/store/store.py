@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -58,6 +58,30 @@ class Removed:
 
     files: tuple[str, ...] = ()
     size_bytes: int = 0
+
+
+class Note:
+    """A line of text in a file; not being able to keep it is no error."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> str:
+        """The line; empty if there is none."""
+        try:
+            return self._path.read_text()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def write(self, line: str) -> None:
+        """Keep ``line`` and forget the one before."""
+        with suppress(OSError):
+            write_atomically(self._path, line.encode())
+
+    def remove(self) -> None:
+        """Forget it."""
+        with suppress(OSError):
+            self._path.unlink()
 
 
 class Store:
@@ -208,6 +232,19 @@ class Store:
             return path.is_file() and (size is None or path.stat().st_size == size)
         except OSError:
             return False
+
+    def read_part(self, digest: Digest, first: int, most: int) -> bytes:
+        """At most ``most`` bytes of a blob, from the byte ``first`` on. Raises `StoreError`."""
+        try:
+            with self.blob_path(digest).open("rb") as file:
+                file.seek(first)
+                return file.read(most)
+        except OSError as exc:
+            raise StoreError(f"the file {digest} of the model store cannot be read: {exc.strerror}") from exc
+
+    def note(self, digest: Digest, about: str) -> Note:
+        """A line to remember about a blob and ``about``, for as long as half-done downloads are kept."""
+        return Note(self._blobs / f"{digest.file_name}-partial-note-{Digest.of(about.encode()).short}")
 
     def partial(self, layer: Layer) -> PartialBlob | None:
         """The blob of ``layer`` on its way; ``None`` while somebody else works on it. Raises `StoreError`."""

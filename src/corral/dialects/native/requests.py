@@ -149,17 +149,17 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
-class Pull:
-    """``POST /api/pull``."""
+class Transfer:
+    """``POST /api/pull`` and ``POST /api/push``; ``kind`` is Go's name for the request."""
 
     model: str
     insecure: bool
     stream: bool
 
     @classmethod
-    def decode(cls, body: bytes) -> Pull:
+    def decode(cls, body: bytes, kind: str) -> Transfer:
         """Raises `InvalidRequest`."""
-        fields = Fields.of(gojson.parse(body), "PullRequest")
+        fields = Fields.of(gojson.parse(body), kind)
         model, stream = _model_or_name(fields), fields.boolean("stream")
         for name in ("username", "password"):
             fields.string(name)  # checked like the rest; a registry is not asked with them

@@ -1,10 +1,9 @@
-"""Pulling a model: its manifest, its blobs, and last the manifest's place in the store."""
+"""Pulling a model: its manifest, its blobs, and last the manifest's place in the store. Pushing: the other way round."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 
 import anyio
@@ -14,6 +13,8 @@ from anyio.abc import TaskGroup
 from corral.errors import CorralError, CorruptManifest, InvalidRequest, ModelNotFound, StoreError
 from corral.names import Digest, ModelName
 from corral.registry.download import Download
+from corral.registry.progress import Progress
+from corral.registry.push import push_model
 from corral.registry.repository import FetchedManifest, Repository
 from corral.registry.transport import STALL_S, Transport
 from corral.store import Layer, Store
@@ -21,16 +22,6 @@ from corral.store import Layer, Store
 _EVERY_S = 0.06
 _AT_A_TIME = 4  # blobs of one pull
 _SPARE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One step of a transfer, or how far one blob is, in bytes."""
-
-    status: str
-    digest: Digest | None = None
-    total: int = 0
-    completed: int = 0
 
 
 class _Shared:
@@ -44,8 +35,8 @@ class _Shared:
         self.scope = anyio.CancelScope()
 
 
-class Puller:
-    """Pulls models into ``store``. Who wants the same blob at the same time shares the work."""
+class Transfers:
+    """Pulls models into ``store`` and pushes them. Who pulls the same blob at the same time shares the work."""
 
     def __init__(self, store: Store, *, offline: bool = False, prune: bool = True, stall_s: float = STALL_S) -> None:
         self._store = store
@@ -55,7 +46,7 @@ class Puller:
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup
 
-    async def __aenter__(self) -> Puller:
+    async def __aenter__(self) -> Transfers:
         await self._stack.enter_async_context(self._transport)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         return self
@@ -71,8 +62,7 @@ class Puller:
 
         Raises `RegistryError`, `StoreError`, `InvalidRequest`.
         """
-        if name.scheme not in ("https", "http") or (name.scheme == "http" and not insecure):
-            raise InvalidRequest(f'insecure protocol {name.scheme}; to pull over it, say "insecure" (--insecure)')
+        _check_scheme(name, insecure)
         yield Progress("pulling manifest")
         repository = Repository(self._transport, name, insecure=insecure)
         fetched = await repository.manifest()
@@ -81,7 +71,7 @@ class Puller:
             missing = [layer for layer in layers if not self._store.has_blob(layer.digest, layer.size)]
             for layer in layers:
                 if layer not in missing:
-                    yield _of(layer, layer.size)
+                    yield Progress.of("pulling", layer, layer.size)
             self._check_space(missing)
             async for progress in self._blobs(repository, missing):
                 yield progress
@@ -97,6 +87,18 @@ class Puller:
             if num_removed:
                 yield Progress("removing unused layers")
         yield Progress("success")
+
+    async def push(self, name: ModelName, *, insecure: bool = False) -> AsyncGenerator[Progress, None]:
+        """Make the registry of ``name`` have what the store has under it, step by step.
+
+        Raises `ModelNotFound`, `RegistryError`, `StoreError`, `InvalidRequest`.
+        """
+        _check_scheme(name, insecure)
+        stored = await to_thread.run_sync(self._store.read, name)
+        repository = Repository(self._transport, name, insecure=insecure)
+        async with aclosing(push_model(self._store, repository, stored)) as steps:
+            async for step in steps:
+                yield step
 
     def _write(self, name: ModelName, fetched: FetchedManifest) -> set[Digest]:
         """Put the manifest in place; the blobs that the name meant before and means no longer."""
@@ -140,7 +142,7 @@ class Puller:
                         completed = layer.size
                     if shown.get(layer.digest) != completed:
                         shown[layer.digest] = completed
-                        yield _of(layer, completed)
+                        yield Progress.of("pulling", layer, completed)
         finally:
             for shared in running:
                 self._leave(shared)
@@ -176,13 +178,14 @@ class _BlobsGone(Exception):
     """Somebody deleted a blob between its coming and the manifest."""
 
 
+def _check_scheme(name: ModelName, insecure: bool) -> None:
+    if name.scheme not in ("https", "http") or (name.scheme == "http" and not insecure):
+        raise InvalidRequest(f'insecure protocol {name.scheme}; to use it, say "insecure" (--insecure)')
+
+
 def _first(group: BaseExceptionGroup[CorralError]) -> CorralError:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, CorralError)
     return error
-
-
-def _of(layer: Layer, completed: int) -> Progress:
-    return Progress(f"pulling {layer.digest.short}", layer.digest, layer.size, completed)
