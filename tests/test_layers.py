@@ -20,6 +20,7 @@ ORDER = [
     {"registry"},
     {"tiny"},
     {"library"},
+    {"hardware"},
     {"engine"},
     {"runtime"},
     {"dialects"},

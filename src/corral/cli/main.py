@@ -21,6 +21,8 @@ _COMMANDS = {
     "run": ("running", "Run a model: answer a prompt, or chat."),
     "pull": ("transfers", "Get a model from a registry."),
     "push": ("transfers", "Bring a model to a registry."),
+    "login": ("logins", "Keep a login for a registry."),
+    "logout": ("logins", "Forget the login for a registry."),
     "list": ("models", "List the models on this machine."),
     "show": ("models", "Show what a model is."),
     "cp": ("models", "Give a model a second name."),

@@ -1,4 +1,4 @@
-"""One blob from a repository into the store: several ranges at a time, hashed as they come, resumed where it was left."""
+"""One blob from a registry into the store: several ranges at a time, hashed as they come, resumed where it was left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from anyio import to_thread
 
 from corral.errors import RegistryError
 from corral.registry.plan import Claim, Plan
-from corral.registry.repository import Body, Repository
+from corral.registry.repository import Body
+from corral.registry.sources import Sources
 from corral.store import Layer, Store
 from corral.store.partial import PIECE_BYTES, PartialBlob
 
@@ -26,11 +27,11 @@ _OTHERS_S = 0.1
 class Download:
     """A download of ``layer``. ``completed`` counts bytes and never goes back."""
 
-    def __init__(self, store: Store, repository: Repository, layer: Layer) -> None:
+    def __init__(self, store: Store, sources: Sources, layer: Layer) -> None:
         self.layer = layer
         self.completed = store.bytes_on_their_way(layer)
         self._store = store
-        self._repository = repository
+        self._sources = sources
         self._came = 0  # bytes, whatever became of them: whether anything came between two failures
         self._news = anyio.Event()
 
@@ -102,7 +103,7 @@ class Download:
         """Read the pieces of ``claim``, whose end may come nearer meanwhile."""
         first = claim.next * PIECE_BYTES + len(claim.begun)
         end = min(claim.end * PIECE_BYTES, partial.size)
-        async with self._repository.blob(self.layer.digest, first, end, partial.size) as body:
+        async with self._sources.blob(self.layer.digest, first, end, partial.size) as body:
             if body.whole and not plan.take_all(claim):
                 return
             while claim.next < claim.end:
@@ -127,6 +128,7 @@ class Download:
     async def _mend(self, partial: PartialBlob) -> None:
         """All came and the whole is wrong: ask again, keep what differs, and stop as soon as the whole is right."""
         wrong = partial.hash
+        self._sources.distrust(partial.digest)
         plan = Plan(partial.num_pieces, lambda piece: False)
         changed = False
 

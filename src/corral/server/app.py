@@ -18,8 +18,9 @@ from corral.config import Settings
 from corral.dialects.native.errors import refusal_of
 from corral.engine.process import WORKER
 from corral.errors import CorralError
+from corral.hardware import total_memory_bytes
 from corral.library import Library
-from corral.registry import Transfers
+from corral.registry import Outside, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server import distribution, native, transfers
@@ -63,7 +64,9 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
             await to_thread.run_sync(library.store.prune)
         async with (
             EnginePool(settings, worker) as pool,
-            Transfers(library.store, offline=settings.offline, prune=not settings.no_prune) as transfers,
+            Transfers(
+                library.store, Outside.of(settings), prune=not settings.no_prune, memory_bytes=total_memory_bytes()
+            ) as transfers,
         ):
             app.state.corral = State(settings, library, transfers, pool, Sessions(pool), inflight)
             yield

@@ -14,7 +14,9 @@ from corral.dialects.native import answers, transfers
 from corral.dialects.native.errors import Refusal, refusal_of
 from corral.dialects.native.requests import Transfer
 from corral.errors import CorralError
-from corral.registry import Progress
+from corral.names import ModelName
+from corral.registry import Credential, Progress, Reach, Wish
+from corral.server.guard import is_loopback
 from corral.server.inflight import SHUTTING_DOWN
 from corral.server.native import JSON, NDJSON, error_response, reference
 from corral.server.state import State
@@ -25,7 +27,7 @@ async def pull(request: Request) -> Response:
     state = State.of(request)
     wanted = Transfer.decode(await request.body(), "PullRequest")
     name = reference(wanted.model, empty=Refusal(400, "invalid model name"))
-    return _Steps(state, state.transfers.pull(name, insecure=wanted.insecure), stream=wanted.stream)
+    return _Steps(state, state.transfers.pull(name, _wish(request, wanted, name)), stream=wanted.stream)
 
 
 async def push(request: Request) -> Response:
@@ -35,7 +37,20 @@ async def push(request: Request) -> Response:
     name = reference(wanted.model, empty=Refusal(400, "model is required"))
     if await to_thread.run_sync(state.library.store.find, name) is None:
         raise Refusal(404, f"model '{wanted.model}' not found")
-    return _Steps(state, state.transfers.push(name, insecure=wanted.insecure), stream=wanted.stream)
+    return _Steps(state, state.transfers.push(name, _wish(request, wanted, name)), stream=wanted.stream)
+
+
+def _wish(request: Request, wanted: Transfer, name: ModelName) -> Wish:
+    credential = Credential.for_host(name.host, wanted.username, wanted.password) if wanted.password else None
+    return Wish(wanted.insecure, credential, reach_of(request))
+
+
+def reach_of(request: Request) -> Reach:
+    """How far the names may reach that come with ``request``: who is on this machine may name any address."""
+    client = request.client.host if request.client else ""
+    if is_loopback(client) and not {"forwarded", "x-forwarded-for"} & set(request.headers):
+        return Reach.EVERYWHERE
+    return Reach.NETWORKS if State.of(request).settings.private_registries else Reach.INTERNET
 
 
 class _Steps(Response):

@@ -28,16 +28,16 @@ _ADVICE = {
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what the system says of ``path`` into a `StoreError` that says what to try."""
+def translated(path: Path, what: str = "the model store") -> Iterator[None]:
+    """Turn what the system says of ``path``, which is ``what``, into a `StoreError` that says what to try."""
     try:
         yield
     except OSError as exc:
         number = exc.errno if exc.errno is not None else 0
-        raise StoreError(f"cannot write to the model store {path}: {_ADVICE.get(number, exc.strerror)}") from exc
+        raise StoreError(f"cannot write to {what} {path}: {_ADVICE.get(number, exc.strerror)}") from exc
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Put ``data`` at ``path``: whoever looks sees the old file or the new one, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, ".", path.parent)
@@ -45,7 +45,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            settle(file.fileno())
+            settle(file.fileno(), mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -98,8 +98,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def settle(descriptor: int) -> None:
-    """Readable by everyone, as Ollama's files are, and on the disk."""
+def settle(descriptor: int, mode: int = 0o644) -> None:
+    """Readable by everyone, as Ollama's files are, unless ``mode`` says otherwise, and on the disk."""
     if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, 0o644)
+        os.fchmod(descriptor, mode)
     os.fsync(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -155,15 +155,16 @@ class Transfer:
     model: str
     insecure: bool
     stream: bool
+    username: str
+    password: str = field(repr=False)
 
     @classmethod
     def decode(cls, body: bytes, kind: str) -> Transfer:
         """Raises `InvalidRequest`."""
         fields = Fields.of(gojson.parse(body), kind)
         model, stream = _model_or_name(fields), fields.boolean("stream")
-        for name in ("username", "password"):
-            fields.string(name)  # checked like the rest; a registry is not asked with them
-        return cls(model, fields.boolean("insecure") or False, True if stream is None else stream)
+        username, password = (fields.string(name) or "" for name in ("username", "password"))
+        return cls(model, fields.boolean("insecure") or False, True if stream is None else stream, username, password)
 
 
 def decode_delete(body: bytes) -> str:
