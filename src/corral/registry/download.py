@@ -9,7 +9,7 @@ from collections.abc import Callable
 import anyio
 from anyio import to_thread
 
-from corral.errors import RegistryError
+from corral.errors import CorralError, RegistryError
 from corral.registry.plan import Claim, Plan
 from corral.registry.repository import Body
 from corral.registry.sources import Sources
@@ -34,6 +34,30 @@ class Download:
         self._sources = sources
         self._came = 0  # bytes, whatever became of them: whether anything came between two failures
         self._news = anyio.Event()
+        self._partial: PartialBlob | None = None
+        self._ended = False
+        self._error: CorralError | None = None
+
+    def end(self, error: CorralError | None) -> None:
+        """Nothing more will come, and why."""
+        self._ended, self._error = True, error
+        self._tell()
+
+    async def until(self, position: int) -> None:
+        """Wait for the byte at ``position`` to be in the store, whole or on its way. Raises `RegistryError`, `StoreError`."""
+        while not self._is_there(position):
+            if self._ended:
+                raise self._error or RegistryError(f"the download of {self.layer.digest} was ended", temporary=True)
+            await self._news.wait()
+
+    def _is_there(self, position: int) -> bool:
+        if self._partial is not None:
+            return self._partial.has(position // PIECE_BYTES)
+        return self._store.has_blob(self.layer.digest, self.layer.size)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
 
     async def run(self) -> None:
         """Until the blob is in the store. Raises `RegistryError`, `StoreError`."""
@@ -45,10 +69,12 @@ class Download:
                 continue
             try:
                 if not self._store.has_blob(self.layer.digest, self.layer.size):
+                    self._partial = partial
                     await self._fetch(partial)
                 else:
                     partial.discard()
             finally:
+                self._partial = None
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(partial.close)
         self._show(self.layer.size)
@@ -112,8 +138,7 @@ class Download:
                     await to_thread.run_sync(keep, claim.next, data)
                 plan.fetched(claim, time.monotonic())
                 self._show(partial.completed_bytes)
-                self._news.set()
-                self._news = anyio.Event()
+                self._tell()
 
     async def _piece(self, claim: Claim, body: Body, size: int) -> bytes:
         while len(claim.begun) < size:

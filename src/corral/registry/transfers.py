@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -45,6 +46,16 @@ logger = logging.getLogger(__name__)
 _EVERY_S = 0.06
 _AT_A_TIME = 4  # blobs of one pull
 _SPARE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model at its registry: the manifest, and where its blobs are to be had. ``choice`` says what had to be chosen."""
+
+    name: ModelName
+    sources: Sources
+    fetched: FetchedManifest
+    choice: str = ""
 
 
 class _Shared:
@@ -125,18 +136,24 @@ class Transfers:
         """
         _check_scheme(name, wish.insecure)
         yield Progress("pulling manifest")
+        found = await self.find(name, wish)
+        if found.choice:
+            yield Progress(found.choice)
+        async with aclosing(self.fetch(found)) as steps:
+            async for step in steps:
+                yield step
+
+    async def find(self, name: ModelName, wish: Wish = PLAIN) -> Found:
+        """What the registry has under ``name``. Raises `RegistryError`, `InvalidRequest`."""
+        _check_scheme(name, wish.insecure)
         sources = self._sources(name, wish)
         try:
             if leaves_the_choice(name) and (choice := await self._choose(sources, name)) is not None:
-                yield Progress(f"choosing {choice.offer.tag}, {choice.offer.size / 1e9:.1f} GB: {choice.reason}")
-                fetched = await self._manifest(sources, name, choice.offer.tag)
-            else:
-                fetched = await self._manifest(sources, name, name.tag)
+                said = f"choosing {choice.offer.tag}, {choice.offer.size / 1e9:.1f} GB: {choice.reason}"
+                return Found(name, sources, await self._manifest(sources, name, choice.offer.tag), said)
+            return Found(name, sources, await self._manifest(sources, name, name.tag))
         except RegistryError as exc:
             raise RegistryError(f"pull model manifest: {exc}", exc.status) from exc
-        async with aclosing(self._fetch(sources, name, fetched)) as steps:
-            async for step in steps:
-                yield step
 
     async def push(self, name: ModelName, wish: Wish = PLAIN) -> AsyncGenerator[Progress, None]:
         """Make the registry of ``name`` have what the store has under it, step by step.
@@ -153,10 +170,9 @@ class Transfers:
         """Whether the registry at ``host`` takes the login in ``wish``. Raises `RegistryError`, `InvalidName`."""
         await self._registry(ModelName(host, DEFAULT_NAMESPACE, "login", DEFAULT_TAG), wish).check()
 
-    async def _fetch(
-        self, sources: Sources, name: ModelName, fetched: FetchedManifest
-    ) -> AsyncGenerator[Progress, None]:
-        """Get the blobs, and make ``name`` the manifest when all are there."""
+    async def fetch(self, found: Found) -> AsyncGenerator[Progress, None]:
+        """Get the blobs, and make the name the manifest's when all are there. Raises `RegistryError`, `StoreError`."""
+        fetched = found.fetched
         layers = list({layer.digest: layer for layer in fetched.manifest.blobs}.values())
         while True:
             missing = [layer for layer in layers if not self._store.has_blob(layer.digest, layer.size)]
@@ -164,12 +180,12 @@ class Transfers:
                 if layer not in missing:
                     yield Progress.of("pulling", layer, layer.size)
             self._check_space(missing)
-            async for progress in self._blobs(sources, missing):
+            async for progress in self._blobs(found.sources, missing):
                 yield progress
             yield Progress("verifying sha256 digest")
             yield Progress("writing manifest")
             try:
-                unused = await to_thread.run_sync(self._write, name, fetched)
+                unused = await to_thread.run_sync(self._write, found.name, fetched)
                 break
             except _BlobsGone:
                 continue
@@ -278,6 +294,19 @@ class Transfers:
             for shared in running:
                 self._leave(shared)
 
+    def in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do ``work``, which raises nothing, for as long as we live."""
+        self._tasks.start_soon(work)
+
+    @asynccontextmanager
+    async def sharing(self, sources: Sources, layer: Layer) -> AsyncIterator[Download]:
+        """A blob on its way, for whoever wants it before all of it is there. What failed is told by `Download.until`."""
+        shared = self._join(sources, layer)
+        try:
+            yield shared.download
+        finally:
+            self._leave(shared)
+
     def _join(self, sources: Sources, layer: Layer) -> _Shared:
         shared = self._downloads.get(layer.digest)
         if shared is None or shared.ended.is_set():
@@ -302,6 +331,7 @@ class Transfers:
                 except* CorralError as group:
                     shared.error = _first(group)
         finally:
+            shared.download.end(shared.error)
             shared.ended.set()
 
 

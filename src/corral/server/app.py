@@ -20,7 +20,7 @@ from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
 from corral.library import Library
-from corral.registry import Outside, Transfers
+from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server import distribution, native, transfers
@@ -68,7 +68,8 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
                 library.store, Outside.of(settings), prune=not settings.no_prune, memory_bytes=total_memory_bytes()
             ) as transfers,
         ):
-            app.state.corral = State(settings, library, transfers, pool, Sessions(pool), inflight)
+            through = PullThrough(library.store, transfers)
+            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight)
             yield
 
     app = FastAPI(

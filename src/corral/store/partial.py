@@ -33,7 +33,7 @@ class PartialBlob:
         self.num_pieces = -(-size // PIECE_BYTES)
         self.hashed = 0  # pieces from the beginning that are in the hash
         self._folder = folder
-        self._path = _data_path(folder, digest)
+        self._path = partial_path(folder, digest)
         self._log = log
         self._sums: list[int | None] = [None] * self.num_pieces
         self._num_done = 0
@@ -170,7 +170,8 @@ def bytes_on_their_way(folder: Path, digest: Digest, size: int) -> int:
     return max(0, min(size, records * PIECE_BYTES))
 
 
-def _data_path(folder: Path, digest: Digest) -> Path:
+def partial_path(folder: Path, digest: Digest) -> Path:
+    """Where the bytes of a blob lie while it is on its way."""
     return folder / f"{digest.file_name}-partial.corral"
 
 

@@ -29,7 +29,7 @@ from corral.store.files import (
 )
 from corral.store.locks import locked
 from corral.store.manifest import Layer, Manifest
-from corral.store.partial import PartialBlob, bytes_on_their_way, open_partial
+from corral.store.partial import PartialBlob, bytes_on_their_way, open_partial, partial_path
 
 logger = logging.getLogger(__name__)
 
@@ -241,6 +241,19 @@ class Store:
                 return file.read(most)
         except OSError as exc:
             raise StoreError(f"the file {digest} of the model store cannot be read: {exc.strerror}") from exc
+
+    def read_coming(self, digest: Digest, first: int, most: int) -> bytes:
+        """As `read_part`, of a blob that is perhaps still on its way; it may be finished at any moment."""
+        for path in (self.blob_path(digest), partial_path(self._blobs, digest), self.blob_path(digest)):
+            try:
+                with path.open("rb") as file:
+                    file.seek(first)
+                    return file.read(most)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise StoreError(f"the file {digest} of the model store cannot be read: {exc.strerror}") from exc
+        raise StoreError(f"the file {digest} is not in the model store any more")
 
     def note(self, digest: Digest, about: str) -> Note:
         """A line to remember about a blob and ``about``, for as long as half-done downloads are kept."""
