@@ -23,7 +23,7 @@ from corral.library import Library
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import distribution, native, transfers
+from corral.server import blobs, distribution, native, transfers
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import Entrance
@@ -45,6 +45,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("DELETE",), "/api/delete", native.delete),
     (("POST",), "/api/pull", transfers.pull),
     (("POST",), "/api/push", transfers.push),
+    (("HEAD", "POST"), "/api/blobs/{digest}", blobs.blob),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
     (("HEAD", "GET"), "/v2/", distribution.base),

@@ -18,8 +18,10 @@ from corral.names import ModelName
 from corral.registry import Credential, Progress, Reach, Wish
 from corral.server.guard import is_loopback
 from corral.server.inflight import SHUTTING_DOWN
-from corral.server.native import JSON, NDJSON, error_response, reference
+from corral.server.native import JSON, NDJSON, reference
 from corral.server.state import State
+
+_JSON = "application/json"  # errors of work that had begun, in Ollama's words: without a charset
 
 
 async def pull(request: Request) -> Response:
@@ -84,7 +86,9 @@ class _Steps(Response):
         except CorralError as exc:
             failure = refusal_of(exc)
         if failure is not None and not begun:
-            await error_response(failure)(scope, receive, send)
+            await Response(answers.error_body(str(failure)), failure.status, failure.headers, _JSON)(
+                scope, receive, send
+            )
         elif begun:
             end = answers.error_line(str(failure)) if failure else b""
             await send({"type": "http.response.body", "body": end, "more_body": False})

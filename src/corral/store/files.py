@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from corral.errors import StoreError
@@ -53,31 +53,63 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
-def write_blob(folder: Path, chunks: Iterable[bytes]) -> tuple[Digest, int]:
-    """Put what ``chunks`` hold into ``folder`` under its digest; digest and size. A blob that is there already stays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, TEMPORARY_PREFIX, folder)
-    temporary = Path(name)
-    try:
-        hasher, size = hashlib.sha256(), 0
-        with os.fdopen(descriptor, "wb") as file:
-            for chunk in chunks:
-                hasher.update(chunk)
-                file.write(chunk)
-                size += len(chunk)
-            settle(file.fileno())
-        digest = Digest(hasher.hexdigest())
-        target = folder / digest.file_name
-        if target.exists() and target.stat().st_size == size:
+class BlobWriter:
+    """A file in ``folder`` that becomes a blob when all of it is there. Raises `OSError`.
+
+    As a context manager: what was not finished is gone at the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, TEMPORARY_PREFIX, folder)
+        self._path: Path | None = Path(name)
+        self._file = os.fdopen(descriptor, "wb")
+        self._folder = folder
+        self._hasher, self._size = hashlib.sha256(), 0
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # a full disk says so once more
+            self._file.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def write(self, chunk: bytes) -> None:
+        """What follows."""
+        self._hasher.update(chunk)
+        self._file.write(chunk)
+        self._size += len(chunk)
+
+    @property
+    def digest(self) -> Digest:
+        """Of what was written so far."""
+        return Digest(self._hasher.hexdigest())
+
+    def finish(self) -> int:
+        """Put it in its place, under its digest; its size. A blob that is there already stays."""
+        assert self._path is not None, "it is finished already"
+        self._file.flush()
+        settle(self._file.fileno())
+        self._file.close()
+        target = self._folder / self.digest.file_name
+        if target.exists() and target.stat().st_size == self._size:
             target.touch()  # it is wanted now: whoever clears leftovers goes by age
-            temporary.unlink()
+            self._path.unlink()
         else:
-            temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
-    return digest, size
+            self._path.replace(target)
+        self._path = None
+        sync_folder(self._folder)
+        return self._size
+
+
+def write_blob(folder: Path, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+    """Put what ``chunks`` hold into ``folder`` under its digest; digest and size."""
+    with BlobWriter(folder) as writer:
+        for chunk in chunks:
+            writer.write(chunk)
+        return writer.digest, writer.finish()
 
 
 def chunks_of(path: Path) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from corral.names import Digest, ModelName
 from corral.store.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
+    BlobWriter,
     chunks_of,
     translated,
     write_atomically,
@@ -277,6 +278,10 @@ class Store:
     def add_bytes(self, data: bytes, media_type: str) -> Layer:
         """Store ``data`` as a blob."""
         return self._add((data,), media_type)
+
+    def incoming(self) -> BlobWriter:
+        """A blob that somebody sends. Whatever is done with it raises `OSError`; see `translated`."""
+        return BlobWriter(self._blobs)
 
     def add_file(self, path: Path, media_type: str) -> Layer:
         """Store a copy of the file as a blob."""
