@@ -53,6 +53,10 @@ def test_help_names_every_command_and_needs_no_server(fake: FakeServer, corral: 
         "rm",
         "ps",
         "stop",
+        "prune",
+        "verify",
+        "login",
+        "logout",
     ]
 
 

@@ -21,14 +21,16 @@ _COMMANDS = {
     "run": ("running", "Run a model: answer a prompt, or chat."),
     "pull": ("transfers", "Get a model from a registry."),
     "push": ("transfers", "Bring a model to a registry."),
-    "login": ("logins", "Keep a login for a registry."),
-    "logout": ("logins", "Forget the login for a registry."),
     "list": ("models", "List the models on this machine."),
     "show": ("models", "Show what a model is."),
     "cp": ("models", "Give a model a second name."),
     "rm": ("models", "Remove models."),
     "ps": ("loaded", "List the models in memory."),
     "stop": ("loaded", "Unload models."),
+    "prune": ("disk", "Remove what no model uses."),
+    "verify": ("disk", "Look whether the files of models are whole."),
+    "login": ("logins", "Keep a login for a registry."),
+    "logout": ("logins", "Forget the login for a registry."),
 }
 _ALIASES = {"ls": "list", "start": "serve"}
 _VERSION_WAIT_S = 0.05  # for the connection, and again for the answer: a version is wanted at once or not at all

@@ -143,6 +143,13 @@ class Library:
     def install_tiny(self) -> None:
         """Put Tiny into the store as an ordinary model, unless somebody has done it meanwhile."""
         name = ModelName.parse(TINY_NAME)
+        with self.store.changing():
+            if self.store.find(name) is None:
+                self.store.write(name, self.add_tiny())
+        logger.info("installed %s, the model that ships with Corral", TINY_NAME)
+
+    def add_tiny(self) -> Manifest:
+        """Put Tiny's files into the store, those that are not there; the manifest that names them."""
         facts = model_facts(read_gguf(TINY_FILE, arrays=False))
         config = {
             "model_format": "gguf",
@@ -153,16 +160,11 @@ class Library:
             "architecture": "amd64",
             "os": "linux",
         }
-        with self.store.changing():
-            if self.store.find(name) is not None:
-                return
-            layers = (
-                self.store.add_file(TINY_FILE, MediaType.MODEL),
-                self.store.add_file(TINY_LICENSE, MediaType.LICENSE),
-            )
-            configuration = self.store.add_bytes(orjson.dumps(config), CONFIG_TYPE)
-            self.store.write(name, Manifest(configuration, layers))
-        logger.info("installed %s, the model that ships with Corral", TINY_NAME)
+        layers = (
+            self.store.add_file(TINY_FILE, MediaType.MODEL),
+            self.store.add_file(TINY_LICENSE, MediaType.LICENSE),
+        )
+        return Manifest(self.store.add_bytes(orjson.dumps(config), CONFIG_TYPE), layers)
 
     def _read(self, name: ModelName) -> StoredManifest:
         """The manifest of ``name``. Tiny is installed when it is first asked for."""

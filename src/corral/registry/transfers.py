@@ -180,7 +180,7 @@ class Transfers:
                 if layer not in missing:
                     yield Progress.of("pulling", layer, layer.size)
             self._check_space(missing)
-            async for progress in self._blobs(found.sources, missing):
+            async for progress in self.blobs(found.sources, missing):
                 yield progress
             yield Progress("verifying sha256 digest")
             yield Progress("writing manifest")
@@ -269,8 +269,8 @@ class Transfers:
                 "free some, or choose another folder with CORRAL_MODELS"
             )
 
-    async def _blobs(self, sources: Sources, layers: Sequence[Layer]) -> AsyncGenerator[Progress, None]:
-        """Get ``layers`` into the store, a few at a time and in their order."""
+    async def blobs(self, sources: Sources, layers: Sequence[Layer]) -> AsyncGenerator[Progress, None]:
+        """Get ``layers`` into the store, a few at a time and in their order. Raises `RegistryError`, `StoreError`."""
         waiting, running = list(layers), list[_Shared]()
         shown: dict[Digest, int] = {}
         try:

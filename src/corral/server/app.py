@@ -45,6 +45,8 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("DELETE",), "/api/delete", native.delete),
     (("POST",), "/api/pull", transfers.pull),
     (("POST",), "/api/push", transfers.push),
+    (("POST",), "/api/verify", transfers.verify),
+    (("POST",), "/api/prune", transfers.prune),
     (("HEAD", "POST"), "/api/blobs/{digest}", blobs.blob),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
@@ -62,7 +64,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         library = Library(Store(settings.models))
         if not settings.no_prune:
-            await to_thread.run_sync(library.store.prune)
+            await to_thread.run_sync(library.store.tidy)
         async with (
             EnginePool(settings, worker) as pool,
             Transfers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -12,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from corral.dialects.native import answers, transfers
 from corral.dialects.native.errors import Refusal, refusal_of
-from corral.dialects.native.requests import Transfer
+from corral.dialects.native.requests import Prune, Transfer, Verify
 from corral.errors import CorralError
+from corral.library import Verification
 from corral.names import ModelName
 from corral.registry import Credential, Progress, Reach, Wish
 from corral.server.guard import is_loopback
@@ -21,6 +23,8 @@ from corral.server.inflight import SHUTTING_DOWN
 from corral.server.native import JSON, NDJSON, reference
 from corral.server.state import State
 
+UNUSED_S = 3600.0  # files that were brought for a model have been made one of by then
+PARTIAL_S = 30 * 86_400.0
 _JSON = "application/json"  # errors of work that had begun, in Ollama's words: without a charset
 
 
@@ -53,6 +57,33 @@ def reach_of(request: Request) -> Reach:
     if is_loopback(client) and not {"forwarded", "x-forwarded-for"} & set(request.headers):
         return Reach.EVERYWHERE
     return Reach.NETWORKS if State.of(request).settings.private_registries else Reach.INTERNET
+
+
+async def verify(request: Request) -> Response:
+    """``POST /api/verify``."""
+    state = State.of(request)
+    wanted = Verify.decode(await request.body())
+    empty = Refusal(400, "invalid model name")
+    names = [reference(model, empty=empty) for model in wanted.models]
+    for name, model in zip(names, wanted.models, strict=True):
+        if await to_thread.run_sync(state.library.store.find, name) is None:
+            raise Refusal(404, f"model '{model}' not found")
+    wish = Wish(wanted.insecure, reach=reach_of(request))
+    steps = Verification(state.library, state.transfers).run(names, repair=wanted.repair, wish=wish)
+    return _Steps(state, steps, stream=wanted.stream)
+
+
+async def prune(request: Request) -> Response:
+    """``POST /api/prune``."""
+    wanted = Prune.decode(await request.body())
+    age = wanted.older_than_s
+    work = partial(
+        State.of(request).library.store.prune,
+        unused_s=UNUSED_S if age is None else age,
+        partial_s=PARTIAL_S if age is None else age,
+        dry_run=wanted.dry_run,
+    )
+    return Response(transfers.removed(await to_thread.run_sync(work)), media_type=JSON)
 
 
 class _Steps(Response):

@@ -1,6 +1,6 @@
 """Models on disk, in Ollama's layout: manifests by name, blobs by digest. An existing store is used in place."""
 
 from corral.store.manifest import Layer, Manifest, MediaType
-from corral.store.store import Removed, Store, StoredManifest
+from corral.store.store import Removed, RemovedFile, Store, StoredManifest
 
-__all__ = ["Layer", "Manifest", "MediaType", "Removed", "Store", "StoredManifest"]
+__all__ = ["Layer", "Manifest", "MediaType", "Removed", "RemovedFile", "Store", "StoredManifest"]

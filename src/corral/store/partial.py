@@ -11,9 +11,12 @@ import os
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from corral.errors import InvalidDigest
 from corral.names import Digest
 from corral.store.files import settle, sync_folder, translated
 from corral.store.locks import take_lock
@@ -168,6 +171,19 @@ def bytes_on_their_way(folder: Path, digest: Digest, size: int) -> int:
     except OSError:
         return 0
     return max(0, min(size, records * PIECE_BYTES))
+
+
+@contextmanager
+def left_alone(folder: Path, name: str) -> Iterator[bool]:
+    """Whether nobody fetches the blob of which ``name`` is one of the files; for as long as the block lasts nobody begins to."""
+    try:
+        digest = Digest.parse(name.partition("-partial")[0])
+        log = _log_path(folder, digest).open("rb")
+    except (InvalidDigest, OSError):
+        yield True
+        return
+    with log:
+        yield take_lock(log, wait=False)
 
 
 def partial_path(folder: Path, digest: Digest) -> Path:
