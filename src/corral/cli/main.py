@@ -27,6 +27,7 @@ _COMMANDS = {
     "rm": ("models", "Remove models."),
     "ps": ("loaded", "List the models in memory."),
     "stop": ("loaded", "Unload models."),
+    "import": ("importing", "Take in models that are on this machine already."),
     "prune": ("disk", "Remove what no model uses."),
     "verify": ("disk", "Look whether the files of models are whole."),
     "login": ("logins", "Keep a login for a registry."),

@@ -150,21 +150,12 @@ class Library:
 
     def add_tiny(self) -> Manifest:
         """Put Tiny's files into the store, those that are not there; the manifest that names them."""
-        facts = model_facts(read_gguf(TINY_FILE, arrays=False))
-        config = {
-            "model_format": "gguf",
-            "model_family": facts.architecture,
-            "model_families": [facts.architecture],
-            "model_type": facts.parameter_size,
-            "file_type": facts.quantization,
-            "architecture": "amd64",
-            "os": "linux",
-        }
+        config = configuration_of(model_facts(read_gguf(TINY_FILE, arrays=False)))
         layers = (
             self.store.add_file(TINY_FILE, MediaType.MODEL),
             self.store.add_file(TINY_LICENSE, MediaType.LICENSE),
         )
-        return Manifest(self.store.add_bytes(orjson.dumps(config), CONFIG_TYPE), layers)
+        return Manifest(self.store.add_bytes(config, CONFIG_TYPE), layers)
 
     def _read(self, name: ModelName) -> StoredManifest:
         """The manifest of ``name``. Tiny is installed when it is first asked for."""
@@ -273,6 +264,21 @@ class Library:
         if facts is None:
             facts = self._facts[key] = model_facts(read_parts(weights, arrays=False))
         return facts
+
+
+def configuration_of(facts: ModelFacts) -> bytes:
+    """The configuration of a model that is made of GGUF files."""
+    return orjson.dumps(
+        {
+            "model_format": "gguf",
+            "model_family": facts.architecture,
+            "model_families": [facts.architecture],
+            "model_type": facts.parameter_size,
+            "file_type": facts.quantization,
+            "architecture": "amd64",
+            "os": "linux",
+        }
+    )
 
 
 def _weights(files: Sequence[Path], name: ModelName) -> tuple[Path, ...]:

@@ -6,7 +6,6 @@ is in parts. What is in a repository is said by its own API: path, size and, for
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,6 +15,7 @@ from urllib.parse import quote
 import orjson
 
 from corral.errors import InvalidDigest, RegistryError
+from corral.gguf.naming import models_among, projector_among, quantisation_in
 from corral.names import DEFAULT_TAG, Digest, ModelName
 from corral.registry.credentials import HUGGING_FACE, normal_host
 from corral.registry.repository import Repository
@@ -23,10 +23,6 @@ from corral.store import Layer, Manifest, MediaType
 from corral.store.manifest import CONFIG_TYPE
 
 _MAX_PAGES = 20
-_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
-_LABEL = re.compile(
-    r"(?:^|[-._])((?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ\d_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32))$", re.IGNORECASE
-)
 _WHOLE_NUMBERS = {"BF16", "F16", "FP16", "F32", "FP32"}  # more bits than anybody can tell from eight
 _SPARE_BYTES = 512 << 20
 _SPARE_SHARE = 0.1  # of the weights: context and working memory
@@ -93,17 +89,8 @@ async def files_of(repository: Repository, name: ModelName) -> list[File]:
 
 def offers(files: Sequence[File]) -> list[Offer]:
     """The models among ``files``; one that lacks a part is none."""
-    groups: dict[str, list[File]] = {}
-    for file in files:
-        path = PurePosixPath(file.path)
-        if "mmproj" not in path.name.lower() and "imatrix" not in path.name.lower():
-            groups.setdefault(str(path.with_name(_PART.sub("", path.stem))), []).append(file)
-    found = []
-    for group, parts in groups.items():
-        numbered = [_PART.search(PurePosixPath(file.path).stem) for file in parts]
-        if (len(parts) == 1 and numbered[0] is None) or _is_complete(numbered):
-            found.append(Offer(_label(PurePosixPath(group)), tuple(sorted(parts, key=lambda file: file.path))))
-    return found
+    models = models_among(files, _path)
+    return [Offer(quantisation_in(_path(parts[0])), parts) for parts in models]
 
 
 def best(offers: Sequence[Offer], memory_bytes: int, here: Set[Digest] = frozenset()) -> Choice:
@@ -154,11 +141,8 @@ def manifest_of(offer: Offer, files: Sequence[File]) -> tuple[bytes, Manifest]:
 
 
 def projector_of(files: Sequence[File]) -> File | None:
-    """What turns images into tokens, if there is such a file; the one with sixteen bits where there are several."""
-    found = [file for file in files if "mmproj" in PurePosixPath(file.path).name.lower()]
-    return min(
-        found, key=lambda file: (_label(PurePosixPath(file.path).with_suffix("")) != "F16", file.path), default=None
-    )
+    """What turns images into tokens, if there is such a file."""
+    return projector_among(files, _path)
 
 
 def path_of(name: ModelName, file: File) -> str:
@@ -181,15 +165,5 @@ def _files(entries: Sequence[Any]) -> Iterator[File]:
         yield File(str(entry["path"]), size, digest)
 
 
-def _is_complete(numbered: Sequence[re.Match[str] | None]) -> bool:
-    parts = {(int(part[1]), int(part[2])) for part in numbered if part is not None}
-    counts = {count for _, count in parts}
-    return len(numbered) == len(parts) and len(counts) == 1 and {n for n, _ in parts} == set(range(1, counts.pop() + 1))
-
-
-def _label(path: PurePosixPath) -> str:
-    """The quantisation in the name of a file, else of its folder: ``Q4_K_M``."""
-    for text in (path.name, path.parent.name):
-        if found := _LABEL.search(text):
-            return found[1].upper()
-    return ""
+def _path(file: File) -> PurePosixPath:
+    return PurePosixPath(file.path)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
+import shutil
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from corral.errors import StoreError
 from corral.names import Digest
@@ -16,6 +21,7 @@ from corral.names import Digest
 # Ollama takes any name in its folder of blobs that is no digest for a leftover, and so do we.
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = "sha256-", ".corral-tmp"
 CHUNK_BYTES = 1 << 20
+_FICLONE = 0x40049409  # linux/fs.h
 
 _ADVICE = {
     errno.ENOSPC: "there is no space left on the device; free some, or choose another folder with CORRAL_MODELS",
@@ -110,6 +116,103 @@ def write_blob(folder: Path, chunks: Iterable[bytes]) -> tuple[Digest, int]:
         for chunk in chunks:
             writer.write(chunk)
         return writer.digest, writer.finish()
+
+
+Placed = Literal["reflink", "hard link", "copy", "here already"]
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """A file elsewhere on this machine, and what it held when it was hashed."""
+
+    path: Path
+    digest: Digest
+    size: int
+    stamp: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, path: Path, on_bytes: Callable[[int], None]) -> HashedFile:
+        """Hash ``path``, telling how many bytes came. Raises `StoreError` when it changes meanwhile, `OSError`."""
+        path = path.resolve(strict=True)
+        stamp, hasher, size = _stamp_of(path), hashlib.sha256(), 0
+        for chunk in chunks_of(path):
+            hasher.update(chunk)
+            size += len(chunk)
+            on_bytes(len(chunk))
+        hashed = cls(path, Digest(hasher.hexdigest()), size, stamp)
+        hashed.check()
+        return hashed
+
+    @classmethod
+    def named(cls, path: Path, digest: Digest) -> HashedFile:
+        """A file that is believed to hold what its name says."""
+        stamp = _stamp_of(path)
+        return cls(path, digest, stamp[0], stamp)
+
+    def check(self) -> None:
+        """Raises `StoreError` when the file is not what it was."""
+        if _stamp_of(self.path) != self.stamp or self.stamp[0] != self.size:
+            raise StoreError(f"{self.path} changes while it is read; try again when nobody writes it")
+
+    def place(self, folder: Path) -> Placed:
+        """Make it a blob in ``folder`` with as little room as the file system allows. Raises `StoreError`, `OSError`."""
+        target = folder / self.digest.file_name
+        if target.exists() and target.stat().st_size == self.size:
+            return "here already"
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        try:
+            how = _clone(self.path, temporary)
+            self.check()  # it may have changed since it was hashed
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(folder)
+        return how
+
+
+def _clone(source: Path, target: Path) -> Placed:
+    """A second name for the bytes of ``source``, one that shares nothing but them if that can be."""
+    try:
+        _reflink(source, target)
+        return "reflink"
+    except OSError:
+        target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+        return "hard link"
+    except OSError:
+        free = shutil.disk_usage(target.parent).free
+        if source.stat().st_size > free:
+            raise StoreError(
+                f"{source} has to be copied to {target.parent.parent}, and {free:,} bytes are free there"
+            ) from None
+        shutil.copyfile(source, target)
+        with target.open("rb") as file:
+            settle(file.fileno())
+        return "copy"
+
+
+def _reflink(source: Path, target: Path) -> None:
+    """Raises `OSError` where the file system cannot."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with source.open("rb") as original, target.open("wb") as clone:
+            fcntl.ioctl(clone, _FICLONE, original.fileno())
+            settle(clone.fileno())
+    elif sys.platform == "darwin":
+        import ctypes
+
+        if ctypes.CDLL(None, use_errno=True).clonefile(os.fsencode(source), os.fsencode(target), 0):
+            raise OSError(ctypes.get_errno(), "clonefile")
+    else:
+        raise OSError(errno.ENOTSUP, "no reflinks here")
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def chunks_of(path: Path) -> Iterator[bytes]:

@@ -24,6 +24,8 @@ from corral.store.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
     BlobWriter,
+    HashedFile,
+    Placed,
     chunks_of,
     translated,
     write_atomically,
@@ -288,14 +290,29 @@ class Store:
 
     def free_bytes(self) -> int:
         """Space that is left where blobs go."""
+        return shutil.disk_usage(self._existing_folder()).free
+
+    def device(self) -> int:
+        """The number of the device where blobs go; files of the same one can be linked."""
+        return self._existing_folder().stat().st_dev
+
+    def _existing_folder(self) -> Path:
         folder = self._blobs
         while not folder.exists():
             folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return folder
 
     def add_bytes(self, data: bytes, media_type: str) -> Layer:
         """Store ``data`` as a blob."""
         return self._add((data,), media_type)
+
+    def place(self, file: HashedFile) -> Placed:
+        """Make a file elsewhere a blob; how. It is to be done within `changing`, before the manifest that needs it.
+
+        A link has the age of the file it leads to, so a clean-up might take it for something old. Raises `StoreError`.
+        """
+        with self.changing(), translated(self.root):
+            return file.place(self._blobs)
 
     def incoming(self) -> BlobWriter:
         """A blob that somebody sends. Whatever is done with it raises `OSError`; see `translated`."""
