@@ -69,6 +69,27 @@ MESSAGE = GoType(
         Field("Big", INT64, "big", omit_empty=True),
     ),
 )
+FUNCTION = GoType(
+    "main.Function",
+    Kind.STRUCT,
+    fields=(Field("Index", INT, "Index"), Field("Name", STRING, "Name"), Field("Arguments", ARGUMENTS, "Arguments")),
+)
+TOOL_CALL = GoType(
+    "main.ToolCall", Kind.STRUCT, fields=(Field("ID", STRING, "ID"), Field("Function", FUNCTION, "Function"))
+)
+CHAT_MESSAGE = GoType(
+    "main.ChatMessage",
+    Kind.STRUCT,
+    fields=(
+        Field("Role", STRING, "Role"),
+        Field("Content", STRING, "Content"),
+        Field("Thinking", STRING, "Thinking"),
+        Field("Images", slice_of(BYTES), "Images"),
+        Field("ToolCalls", slice_of(TOOL_CALL), "ToolCalls"),
+        Field("ToolName", STRING, "ToolName"),
+        Field("ToolCallID", STRING, "ToolCallID"),
+    ),
+)
 PROPERTY_FIELDS = (
     Field("Type", slice_of(STRING), "type"),
     Field("Description", STRING, "description", omit_empty=True),
@@ -95,7 +116,35 @@ TOOL = GoType(
 )
 TOOLS = GoType("main.Tools", Kind.SLICE, TOOL, methods={"String": _json_of(slice_of(TOOL))})
 
+PARAMETERS = GoType(
+    "main.Parameters",
+    Kind.STRUCT,
+    fields=(
+        Field("Type", STRING, "type"),
+        Field("Required", slice_of(STRING), "required", omit_empty=True),
+        Field("Properties", map_of(PROPERTY), "properties"),
+    ),
+)
+TOOL_FUNCTION = GoType(
+    "main.ToolFunction",
+    Kind.STRUCT,
+    fields=(
+        Field("Name", STRING, "name"),
+        Field("Description", STRING, "description"),
+        Field("Parameters", PARAMETERS, "parameters"),
+    ),
+)
+CHAT_TOOL_FIELDS = (Field("Type", STRING, "type"), Field("Function", TOOL_FUNCTION, "function"))
+CHAT_TOOL = GoType(
+    "main.ChatTool",
+    Kind.STRUCT,
+    fields=CHAT_TOOL_FIELDS,
+    methods={"String": _json_of(GoType("main.ChatTool", Kind.STRUCT, fields=CHAT_TOOL_FIELDS))},
+)
+CHAT_TOOLS = GoType("main.ChatTools", Kind.SLICE, CHAT_TOOL, methods={"String": _json_of(slice_of(CHAT_TOOL))})
+
 TYPES = {
+    "ChatTools": CHAT_TOOLS,
     "Role": ROLE,
     "Inner": INNER,
     "*Inner": pointer_to(INNER),
@@ -106,6 +155,7 @@ TYPES = {
     "*Message": pointer_to(MESSAGE),
     "[]*Message": slice_of(pointer_to(MESSAGE)),
     "[]Message": slice_of(MESSAGE),
+    "[]*ChatMessage": slice_of(pointer_to(CHAT_MESSAGE)),
     "Property": PROPERTY,
     "*Property": pointer_to(PROPERTY),
     "Tool": TOOL,

@@ -43,6 +43,7 @@ from corral.templates.values import (
     truth,
     type_of,
     unwrapped,
+    whole,
     wrapped,
     zero,
 )
@@ -111,7 +112,7 @@ class Expressions:
         before = self._text[: node.position]
         line_start = before.rfind("\n") + 1
         place = f"{self._parse_name}:{before.count(chr(10)) + 1}:{len(encoded(before[line_start:]))}"
-        raise TemplateError(f"template: {place}: executing {quote(self.template)} at <{node}>: {message}")
+        raise TemplateError(whole(f"template: {place}: executing {quote(self.template)} at <{node}>: {message}"))
 
     def pipeline(self, dot: object, pipe: Pipe) -> object:
         """The value of a pipeline, taken out of its interface; its variables are declared or set."""

@@ -59,7 +59,7 @@ class Function:
     rest: str = ""
 
 
-def _index(_: Context, arguments: Sequence[Value]) -> Value:
+def _index(context: Context, arguments: Sequence[Value]) -> Value:
     item = unwrapped(arguments[0])
     if item is None:
         raise FunctionError("index of untyped nil")
@@ -67,11 +67,11 @@ def _index(_: Context, arguments: Sequence[Value]) -> Value:
         item, nil = indirect(item)
         if nil:
             raise FunctionError("index of nil pointer")
-        item = _element(item, unwrapped(index))
+        item = _element(context, item, unwrapped(index))
     return item
 
 
-def _element(item: Value, index: Value) -> Value:
+def _element(context: Context, item: Value, index: Value) -> Value:
     match kind_of(item):
         case Kind.MAP:
             if kind_of(index) is not Kind.STRING or type(index) is Scalar:
@@ -89,7 +89,7 @@ def _element(item: Value, index: Value) -> Value:
                 raise FunctionError("reflect: slice index out of range")
             return window.at(at)
         case Kind.STRING:
-            data = encoded(str(plain(item)))
+            data = _bytes(context, item)
             at = _position(index, len(data))
             if at == len(data):
                 raise FunctionError("reflect: string index out of range")
@@ -108,7 +108,7 @@ def _position(index: Value, limit: int) -> int:
     return at
 
 
-def _slice(_: Context, arguments: Sequence[Value]) -> Value:
+def _slice(context: Context, arguments: Sequence[Value]) -> Value:
     item = unwrapped(arguments[0])
     if item is None:
         raise FunctionError("slice of untyped nil")
@@ -122,7 +122,7 @@ def _slice(_: Context, arguments: Sequence[Value]) -> Value:
     if kind is Kind.STRING:
         if len(indexes) == 3:
             raise FunctionError("cannot 3-index slice a string")
-        return _cut_text(item, indexes)
+        return _cut_text(context, item, indexes)
     if kind is not Kind.SLICE:
         raise FunctionError(f"can't slice item of type {type_of(item).name}")
     window = as_slice(item)
@@ -130,8 +130,15 @@ def _slice(_: Context, arguments: Sequence[Value]) -> Value:
     return window.cut(start, stop, end)
 
 
-def _cut_text(item: Value, indexes: Sequence[Value]) -> Value:
-    data = encoded(str(plain(item)))
+def _bytes(context: Context, text: Value) -> bytes:
+    """The bytes of a text, which are work to find."""
+    found = str(plain(text))
+    context.budget.spend(len(found) >> 8)
+    return encoded(found)
+
+
+def _cut_text(context: Context, item: Value, indexes: Sequence[Value]) -> Value:
+    data = _bytes(context, item)
     start, stop, _ = _bounds(indexes, len(data), len(data))
     text = decoded(data[start:stop])
     return Scalar(item.type, text) if type(item) is Scalar else text
@@ -149,12 +156,14 @@ def _bounds(indexes: Sequence[Value], size: int, capacity: int) -> tuple[int, in
     return start, stop, end
 
 
-def _len(_: Context, arguments: Sequence[Value]) -> Value:
+def _len(context: Context, arguments: Sequence[Value]) -> Value:
     item, nil = indirect(arguments[0])
     if nil:
         raise FunctionError("len of nil pointer")
     if item is None:
         raise FunctionError("reflect: call of reflect.Value.Type on zero Value")
+    if kind_of(item) is Kind.STRING:
+        context.budget.spend(len(str(plain(item))) >> 8)
     size = length(item)
     if size is None:
         raise FunctionError(f"len of type {type_of(item).name}")
@@ -191,7 +200,9 @@ def _html(context: Context, arguments: Sequence[Value]) -> Value:
 
 
 def _js(context: Context, arguments: Sequence[Value]) -> Value:
-    return _charged(context, "".join(map(_js_char, _shown(context, arguments))))
+    text = _shown(context, arguments)
+    context.budget.spend(len(text) >> 2)  # each character is looked at
+    return _charged(context, "".join(map(_js_char, text)))
 
 
 def _js_char(char: str) -> str:

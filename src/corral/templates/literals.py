@@ -139,8 +139,8 @@ def _part(text: str) -> float:
 
 
 def _not_a_float(what: str, text: str, part: str) -> LiteralError:
-    size = what == "ParseFloat" and re.search(r"[0-9]", part) and (_FLOAT.fullmatch(part) or _HEX_FLOAT.fullmatch(part))
-    why = "value out of range" if size and _underscores_fit(part) else "invalid syntax"
+    number = re.match(r"[+-]?[0-9_.]*[0-9]", part) and (_FLOAT.fullmatch(part) or _HEX_FLOAT.fullmatch(part))
+    why = "value out of range" if what == "ParseFloat" and number and _underscores_fit(part) else "invalid syntax"
     return LiteralError(f"strconv.{what}: parsing {go_quote(text)}: {why}")
 
 

@@ -39,6 +39,7 @@ from corral.templates.nodes import (
     With,
 )
 from corral.templates.quoting import quote
+from corral.templates.values import whole
 
 MAX_PARENS = 100
 MAX_BLOCKS = 10_000
@@ -169,7 +170,7 @@ class _Parser:
         return token
 
     def _fail(self, message: str) -> NoReturn:
-        raise TemplateError(f"template: {self._name}:{self._tree.line}: {message}")
+        raise TemplateError(whole(f"template: {self._name}:{self._tree.line}: {message}"))
 
     def _unexpected(self, token: Token, context: str) -> NoReturn:
         if token.sort is not Sort.ERROR:

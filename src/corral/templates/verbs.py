@@ -64,6 +64,7 @@ class Writer:
         """``%q``"""
         if self.flags.precision is not None:
             text = text[: self.flags.precision]
+        self._out.budget.spend(len(text) >> 2)  # each character is looked at
         if self.flags.sharp and can_backquote(text):
             self.pad(f"`{text}`")
         else:

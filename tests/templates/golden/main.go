@@ -50,6 +50,27 @@ type Message struct {
 	Big     int64 `json:"big,omitempty"`
 }
 
+type Function struct {
+	Index     int
+	Name      string
+	Arguments Arguments
+}
+
+type ToolCall struct {
+	ID       string
+	Function Function
+}
+
+type ChatMessage struct {
+	Role       string
+	Content    string
+	Thinking   string
+	Images     [][]byte
+	ToolCalls  []ToolCall
+	ToolName   string
+	ToolCallID string
+}
+
 type Property struct {
 	Type        []string `json:"type"`
 	Description string   `json:"description,omitempty"`
@@ -72,6 +93,35 @@ func (t Tool) String() string {
 	return string(text)
 }
 
+type Parameters struct {
+	Type       string              `json:"type"`
+	Required   []string            `json:"required,omitempty"`
+	Properties map[string]Property `json:"properties"`
+}
+
+type ToolFunction struct {
+	Name        string     `json:"name"`
+	Description string     `json:"description"`
+	Parameters  Parameters `json:"parameters"`
+}
+
+type ChatTool struct {
+	Type     string       `json:"type"`
+	Function ToolFunction `json:"function"`
+}
+
+func (t ChatTool) String() string {
+	text, _ := json.Marshal(t)
+	return string(text)
+}
+
+type ChatTools []ChatTool
+
+func (t ChatTools) String() string {
+	text, _ := json.Marshal([]ChatTool(t))
+	return string(text)
+}
+
 type Tools []Tool
 
 func (t Tools) String() string {
@@ -90,6 +140,8 @@ var types = map[string]reflect.Type{
 	"*Message":         reflect.TypeFor[*Message](),
 	"[]*Message":       reflect.TypeFor[[]*Message](),
 	"[]Message":        reflect.TypeFor[[]Message](),
+	"[]*ChatMessage":   reflect.TypeFor[[]*ChatMessage](),
+	"ChatTools":        reflect.TypeFor[ChatTools](),
 	"Property":         reflect.TypeFor[Property](),
 	"*Property":        reflect.TypeFor[*Property](),
 	"Tool":             reflect.TypeFor[Tool](),
