@@ -134,7 +134,7 @@ def _map(value: Map, write: Callable[[str], None], depth: int) -> None:
 
 def _slice(value: Slice, write: Callable[[str], None], depth: int) -> None:
     if value.type.elem is UINT8:
-        data = bytes(int(plain(value.at(at))) & 255 for at in range(len(value)))  # type: ignore[call-overload]
+        data = value.as_bytes()
         write(f'"{base64.b64encode(data).decode()}"')
         return
     before = "["

@@ -226,7 +226,7 @@ class Printer(Writer):
             self._listed(window, verb, 0)
 
     def _byte_text(self, window: Slice, verb: str) -> None:
-        data = bytes(int(plain(window.at(at))) & 255 for at in range(len(window)))  # type: ignore[call-overload]
+        data = window.as_bytes()
         if verb in "xX":
             self.hex_string(data, upper=verb == "X")
         else:

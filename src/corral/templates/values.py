@@ -51,7 +51,8 @@ class GoType:
     """A type by the name it has in Go's messages.
 
     ``methods`` take the value and return what the method does; one named String decides how the value is printed.
-    ``json`` gives the value's JSON where it is not made of its parts.
+    ``json`` gives the value's JSON where it is not made of its parts. A map that is ``ordered`` keeps the order of its keys, which
+    no map of Go does.
     """
 
     name: str
@@ -60,6 +61,7 @@ class GoType:
     fields: tuple[Field, ...] = ()
     methods: Mapping[str, Callable[[object], object]] = field(default_factory=dict)
     json: Callable[[object], str] | None = None
+    ordered: bool = False
 
     @property
     def element(self) -> GoType:
@@ -143,7 +145,18 @@ class Slice:
         """The element at ``index``, which is below the capacity; past the items it is the type's zero."""
         assert self.items is not None
         at = self.start + index
-        return wrapped(self.type.element, self.items[at]) if at < len(self.items) else zero(self.type.element)
+        if at >= len(self.items):
+            return zero(self.type.element)
+        if isinstance(self.items, bytes):
+            return Scalar(self.type.element, self.items[at])
+        return wrapped(self.type.element, self.items[at])
+
+    def as_bytes(self) -> bytes:
+        """The bytes that it is of."""
+        if isinstance(self.items, bytes):
+            return self.items[self.start :][: len(self)]
+        numbers = (plain(self.at(at)) for at in range(len(self)))
+        return bytes(number & 255 for number in numbers if isinstance(number, int))
 
     def cut(self, start: int, stop: int, end: int) -> Slice:
         """The window from ``start`` to ``stop``, able to grow to ``end``."""
@@ -312,7 +325,7 @@ def as_slice(value: object) -> Slice:
     if type(value) is Slice:
         return value
     if isinstance(value, bytes):
-        return Slice(BYTES, [Scalar(UINT8, byte) for byte in value])
+        return Slice(BYTES, value)
     assert isinstance(value, Sequence)
     return Slice(LIST, value, 0, len(value), grown(len(value)))
 
@@ -327,8 +340,8 @@ def as_map(value: object) -> Map:
 
 def sorted_items(value: Map) -> list[tuple[str, object]]:
     """The entries of a map in the order in which Go ranges over and prints them."""
-    elem = value.type.element
-    return [(key, wrapped(elem, item)) for key, item in sorted((value.items or {}).items())]
+    elem, items = value.type.element, (value.items or {}).items()
+    return [(key, wrapped(elem, item)) for key, item in (items if value.type.ordered else sorted(items))]
 
 
 def length(value: object) -> int | None:
