@@ -164,7 +164,7 @@ def test_tools_are_shown_with_the_keys_that_ollama_knows_in_its_order() -> None:
         "type": "function",
     }
     assert render("{{ range .Messages }}{{ end }}{{ .Tools }}", user("x"), tools=[tool]) == (
-        '[{"type":"function","function":{"name":"f","parameters":{"type":"object","$defs":{"k":1},"required":["a"],"properties":{'
+        '[{"type":"function","function":{"name":"f","description":"","parameters":{"type":"object","$defs":{"k":1},"required":["a"],"properties":{'
         '"a":{"anyOf":[{"type":"integer"},{"type":"array"}],"items":{"a":2,"z":1}},'
         '"b":{"type":["string","null"],"description":"d \\u0026 e","enum":["\\u003cx\\u003e",1,null]},'
         '"c":{"type":"object","properties":{"z":{"type":"number"},"y":{}},"required":["z"]}}}}}]'
@@ -172,7 +172,7 @@ def test_tools_are_shown_with_the_keys_that_ollama_knows_in_its_order() -> None:
 
 
 def test_tools_that_lack_everything_are_shown_too() -> None:
-    shown = '{"type":"","function":{"name":"","parameters":{"type":"","properties":null}}}'
+    shown = '{"type":"","function":{"name":"","description":"","parameters":{"type":"","properties":null}}}'
     assert (
         render("{{ range .Tools }}{{ . }}{{ end }}{{ .Messages }}", tools=[{}, {"function": 1}]) == f"{shown}{shown}[]"
     )

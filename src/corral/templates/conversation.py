@@ -28,6 +28,7 @@ from corral.templates.values import (
     Pointer,
     Slice,
     Struct,
+    from_json,
     pointer_to,
     slice_of,
 )
@@ -145,6 +146,7 @@ CALL = GoType(
     Kind.STRUCT,
     fields=(Field("ID", STRING, "ID"), Field("Function", CALL_FUNCTION, "Function")),
 )
+IMAGES, CALLS = slice_of(IMAGE), slice_of(CALL)
 MESSAGE = GoType(
     "template.templateMessage",
     Kind.STRUCT,
@@ -152,8 +154,8 @@ MESSAGE = GoType(
         Field("Role", STRING, "Role"),
         Field("Content", STRING, "Content"),
         Field("Thinking", STRING, "Thinking"),
-        Field("Images", slice_of(IMAGE), "Images"),
-        Field("ToolCalls", slice_of(CALL), "ToolCalls"),
+        Field("Images", IMAGES, "Images"),
+        Field("ToolCalls", CALLS, "ToolCalls"),
         Field("ToolName", STRING, "ToolName"),
         Field("ToolCallID", STRING, "ToolCallID"),
     ),
@@ -195,7 +197,7 @@ TOOL_FUNCTION = GoType(
     Kind.STRUCT,
     fields=(
         Field("Name", STRING, "name"),
-        Field("Description", STRING, "description", omit_empty=True),
+        Field("Description", STRING, "description"),
         Field("Parameters", PARAMETERS, "parameters"),
     ),
     methods=_JSON,
@@ -221,12 +223,12 @@ def message_value(
         "Role": role,
         "Content": content,
         "Thinking": thinking,
-        "Images": Slice(slice_of(IMAGE), [Slice(IMAGE, image) for image in images] or None),
-        "ToolCalls": Slice(slice_of(CALL), [_call_value(call, index) for index, call in enumerate(calls)] or None),
+        "Images": Slice(IMAGES, [Slice(IMAGE, image) for image in images] or None),
+        "ToolCalls": Slice(CALLS, [_call_value(call, index) for index, call in enumerate(calls)] or None),
         "ToolName": message.tool_name,
         "ToolCallID": message.tool_call_id,
     }
-    return Pointer(pointer_to(MESSAGE), Struct(MESSAGE, fields))
+    return Pointer(MESSAGES.element, Struct(MESSAGE, fields))
 
 
 def _call_value(call: ToolCall, index: int) -> Struct:
@@ -265,8 +267,8 @@ def _tool_value(tool: Mapping[str, Json]) -> Struct:
     properties = parameters.get("properties")
     known: dict[str, object] = {
         "Type": _text(parameters.get("type")),
-        "Defs": _loose(parameters.get("$defs")),
-        "Items": _loose(parameters.get("items")),
+        "Defs": from_json(parameters.get("$defs")),
+        "Items": from_json(parameters.get("items")),
         "Required": _texts(slice_of(STRING), parameters.get("required")),
     }
     if isinstance(properties, Mapping):
@@ -276,7 +278,7 @@ def _tool_value(tool: Mapping[str, Json]) -> Struct:
         "Description": _text(function.get("description")),
         "Parameters": Struct(PARAMETERS, known),
     }
-    items = _loose(tool.get("items"))
+    items = from_json(tool.get("items"))
     return Struct(TOOL, {"Type": _text(tool.get("type")), "Items": items, "Function": Struct(TOOL_FUNCTION, described)})
 
 
@@ -286,14 +288,14 @@ def _property_value(raw: Json) -> Struct:
     choices, values, nested = schema.get("anyOf"), schema.get("enum"), schema.get("properties")
     known: dict[str, object] = {
         "Type": _texts(PROPERTY_TYPE, [kind] if isinstance(kind, str) else kind),
-        "Items": _loose(schema.get("items")),
+        "Items": from_json(schema.get("items")),
         "Description": _text(schema.get("description")),
         "Required": _texts(slice_of(STRING), schema.get("required")),
     }
     if _is_list(choices):
         known["AnyOf"] = Slice(slice_of(PROPERTY), [_property_value(choice) for choice in choices])
     if _is_list(values):
-        known["Enum"] = Slice(slice_of(INTERFACE), [_loose(value) for value in values])
+        known["Enum"] = Slice(slice_of(INTERFACE), [from_json(value) for value in values])
     if isinstance(nested, Mapping):
         known["Properties"] = Map(NESTED, {name: _property_value(each) for name, each in nested.items()})
     return Struct(PROPERTY, known)
@@ -316,14 +318,3 @@ def _texts(type_: GoType, value: Json) -> Slice:
         [each for each in value if isinstance(each, str)] if isinstance(value, Sequence) and _is_list(value) else None
     )
     return Slice(type_, found)
-
-
-def _loose(value: Json) -> object:
-    """JSON of any shape as encoding/json reads it: every number is a float64."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | float):
-        return float(value) if abs(value) < 1e308 else value
-    if isinstance(value, Mapping):
-        return {key: _loose(each) for key, each in value.items()}
-    return [_loose(each) for each in value]

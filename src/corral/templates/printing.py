@@ -30,7 +30,7 @@ from corral.templates.values import (
 )
 from corral.templates.verbs import Writer
 
-ADDRESS = 0xC000012345
+ADDRESS = 0x1234567890A0
 MAX_DEPTH = 200
 _WORD = (1 << 64) - 1
 

@@ -360,6 +360,21 @@ def length(value: object) -> int | None:
     return None
 
 
+def from_json(value: object) -> object:
+    """What was read from JSON as Go's encoding/json reads it where it knows no type: every number is a float64.
+
+    >>> from_json({"n": 1})
+    {'n': 1.0}
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) < 1 << 1023 else value
+    if isinstance(value, Mapping):
+        return {key: from_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [from_json(each) for each in value]
+    return value
+
+
 def grown(count: int) -> int:
     """The capacity of a list of ``count`` elements that came from JSON, where Go adds one by one and doubles.
 
