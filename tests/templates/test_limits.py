@@ -85,4 +85,14 @@ def test_data_may_not_nest_without_end() -> None:
 
 
 def test_a_huge_text_is_not_parsed() -> None:
-    assert "characters" in refusal(" " * (5 << 20))
+    assert "characters" in refusal(" " * (2 << 20))
+
+
+@pytest.mark.parametrize("tail", ["e", "", "i", "p", "_", ".e", "+1e", "+1pi", "x"])
+@pytest.mark.parametrize("head", ["", "0x", "0b", "1.", "1+"])
+def test_long_runs_of_digits_take_no_longer_than_they_are(head: str, tail: str) -> None:
+    text = "{{" + head + "1" * 200_000 + tail + "}}"
+    try:
+        assert Template.parse(text).execute(None).startswith(("1.111", "(0+1.111"))
+    except TemplateError as error:
+        assert str(error).startswith("template: :1: ")

@@ -13,12 +13,14 @@ from corral.templates.values import decoded, encoded
 _SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92}
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|0[0-7_]*|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[+-]?(?:[0-9_]*\.?[0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?")
-_HEX_FLOAT = re.compile(r"[+-]?0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9][0-9_]*")
-_COMPLEX = re.compile(
-    r"([+-]?(?:0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*(?:[pP][+-]?[0-9_]*)?|[0-9_]*\.?[0-9_]*(?:[eEpP][+-]?[0-9_]*)?))"
-    r"([+-](?!i)(?:0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*(?:[pP][+-]?[0-9_]*)?|[0-9_]*\.?[0-9_]*(?:[eEpP][+-]?[0-9_]*)?))i"
+# Possessive, so that a long run of digits that is no number is not tried again and again.
+_FLOAT = re.compile(r"[+-]?(?:[0-9_]*+\.?+[0-9_]*+)(?:[eE][+-]?[0-9][0-9_]*+)?")
+_HEX_FLOAT = re.compile(r"[+-]?0[xX][0-9a-fA-F_]*+\.?+[0-9a-fA-F_]*+[pP][+-]?[0-9][0-9_]*+")
+_HALF = (
+    r"(?:0[xX][0-9a-fA-F_]*+\.?+[0-9a-fA-F_]*+(?:[pP][+-]?[0-9_]*+)?+"
+    r"|[0-9_]*+\.?+[0-9_]*+(?:[eEpP][+-]?[0-9_]*+)?+)"
 )
+_COMPLEX = re.compile(rf"([+-]?{_HALF})([+-](?!i){_HALF})i")
 
 
 class LiteralError(Exception):

@@ -43,7 +43,7 @@ from corral.templates.values import whole
 
 MAX_PARENS = 100
 MAX_BLOCKS = 10_000
-MAX_CHARACTERS = 4 << 20
+MAX_CHARACTERS = 1 << 18  # the largest in use are a tenth of that; this many take a second or two to parse
 
 _OPERANDS = frozenset(
     (
