@@ -61,7 +61,7 @@ def test_parentheses_nest_as_deep_as_anybody_writes_them() -> None:
 
 
 def test_blocks_may_not_nest_without_end() -> None:
-    assert "blocks inside each other" in refusal("{{if 1}}" * DEEP + "{{end}}" * DEEP)
+    assert "blocks inside each other" in refusal("{{if 1}}" * 12_000 + "{{end}}" * 12_000)
 
 
 def test_blocks_nest_deeper_than_pythons_stack() -> None:
@@ -93,6 +93,7 @@ def test_a_huge_text_is_not_parsed() -> None:
 def test_long_runs_of_digits_take_no_longer_than_they_are(head: str, tail: str) -> None:
     text = "{{" + head + "1" * 200_000 + tail + "}}"
     try:
-        assert Template.parse(text).execute(None).startswith(("1.111", "(0+1.111"))
+        shown = Template.parse(text).execute(None)
     except TemplateError as error:
-        assert str(error).startswith("template: :1: ")
+        shown = str(error)
+    assert shown.startswith(("1.111", "(0+1.111", "template: :1: "))
