@@ -13,7 +13,9 @@ from corral.errors import TemplateError
 from corral.templates.chat import ChatTemplate
 from tests.templates.styles import STYLES
 
-TINY = (Path(__file__).parents[2] / "recipes" / "tiny" / "template.gotmpl").read_text().removesuffix("\n")
+TINY = (
+    (Path(__file__).parents[2] / "recipes" / "tiny" / "template.gotmpl").read_text(encoding="utf-8").removesuffix("\n")
+)
 WEATHER = {
     "type": "function",
     "function": {
@@ -176,6 +178,16 @@ def test_tools_that_lack_everything_are_shown_too() -> None:
     assert (
         render("{{ range .Tools }}{{ . }}{{ end }}{{ .Messages }}", tools=[{}, {"function": 1}]) == f"{shown}{shown}[]"
     )
+
+
+@pytest.mark.parametrize("key", ["items", "properties"])
+def test_a_tool_that_nests_without_end_is_refused(key: str) -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(5000):
+        nested = {key: {"properties": nested} if key == "properties" else nested}
+    tool = {"function": {"parameters": {"properties": {"p": nested}}}}
+    with pytest.raises(TemplateError, match="nested"):
+        render("{{ .Tools }}{{ .Messages }}", tools=[tool])
 
 
 def test_types_of_properties_become_typescript() -> None:

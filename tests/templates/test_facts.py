@@ -112,12 +112,12 @@ def test_facts_of_deeply_nested_templates_are_found() -> None:
 
 
 def test_the_tiny_models_template_tells_all() -> None:
-    found = of((RECIPE / "template.gotmpl").read_text())
+    found = of((RECIPE / "template.gotmpl").read_text(encoding="utf-8"))
     assert found.tool_tag == "<tool_call>"
     assert found.thinking_tags == ("<think>", "</think>")
     assert found.tools
     assert found.round_trip
-    assert jinja_facts((RECIPE / "chat_template.jinja").read_text()) == JinjaFacts(True, True, True)
+    assert jinja_facts((RECIPE / "chat_template.jinja").read_text(encoding="utf-8")) == JinjaFacts(True, True, True)
 
 
 PLAIN = of("{{ .System }} {{ .Prompt }}")

@@ -71,9 +71,12 @@ class ChatTemplate:
         turns = _turns(conversation.messages)
         images = tuple(image for message in conversation.messages for image in message.images)
         run = _Run(self, _thinking(conversation), today, limits)
-        if "messages" in self.variables:
+        if "messages" not in self.variables:
+            return Rendered(run.by_rounds(turns), images)
+        try:
             return Rendered(run.at_once(turns, conversation), images)
-        return Rendered(run.by_rounds(turns), images)
+        except RecursionError as error:
+            raise TemplateError("template: a tool is nested too deep") from error
 
     def fill(self, prompt: str, suffix: str, *, today: datetime.date | None = None, limits: Limits = Limits()) -> str:  # noqa: B008
         """The prompt for what stands between ``prompt`` and ``suffix``. TemplateError: as `chat`."""
