@@ -16,6 +16,7 @@ ORDER = [
     {"names", "durations"},
     {"config", "parsing"},
     {"gguf"},
+    {"templates"},
     {"store"},
     {"registry"},
     {"tiny"},

@@ -4,7 +4,8 @@
     ├── ConfigError             a setting is unknown or has a value it cannot have
     ├── InvalidRequest          what was asked makes no sense; asking again will not help
     │   ├── InvalidName         not a model name
-    │   └── InvalidDigest       not a sha256 digest
+    │   ├── InvalidDigest       not a sha256 digest
+    │   └── TemplateError       a prompt template cannot be parsed, fails, or does not end
     ├── ModelNotFound           no such model on this machine
     ├── NotSupported            this model cannot do what was asked of it
     ├── PromptTooLong           the prompt has more tokens than the context
@@ -52,6 +53,10 @@ class InvalidDigest(InvalidRequest):
     def __init__(self, value: str) -> None:
         super().__init__("invalid digest format")
         self.value = value
+
+
+class TemplateError(InvalidRequest):
+    """A prompt template cannot be parsed, fails on its data, or runs past a limit."""
 
 
 class ModelNotFound(CorralError):
