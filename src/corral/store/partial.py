@@ -173,6 +173,11 @@ def bytes_on_their_way(folder: Path, digest: Digest, size: int) -> int:
     return max(0, min(size, records * PIECE_BYTES))
 
 
+def is_ours(name: str) -> bool:
+    """Whether a file of that name is one of ours, which have a lock."""
+    return "-partial.corral" in name or "-partial-note-" in name
+
+
 @contextmanager
 def left_alone(folder: Path, name: str) -> Iterator[bool]:
     """Whether nobody fetches the blob of which ``name`` is one of the files; for as long as the block lasts nobody begins to."""
