@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -301,13 +303,22 @@ def _upload(response: aiohttp.ClientResponse, received: int) -> Upload:
 
 def _failed(what: str, response: aiohttp.ClientResponse, body: bytes) -> RegistryError:
     text = body[:1000].decode(errors="replace").strip()
-    wait = response.headers.get("Retry-After", "")
     return RegistryError(
         f"{what}: {response.status}" + (f": {text}" if text else ""),
         response.status,
         temporary=response.status in (408, 425, 429) or response.status >= 500,
-        retry_after_s=float(wait) if wait.isdigit() else 0,
+        retry_after_s=_seconds(response.headers.get("Retry-After", "")),
     )
+
+
+def _seconds(wait: str) -> float:
+    """What ``Retry-After`` says, as a number or as a date; 0 for what is neither."""
+    if wait.isascii() and wait.isdigit():
+        return float(wait)
+    try:
+        return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
+    except ValueError:
+        return 0
 
 
 async def _all(response: aiohttp.ClientResponse, most: int) -> bytes:
