@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from corral.errors import CorralError, CorruptManifest, InvalidRequest, ModelNotFound, StoreError
 from corral.names import Digest, ModelName
 from corral.registry.download import Download
+from corral.registry.patience import PATIENCE_S
 from corral.registry.progress import Progress
 from corral.registry.push import push_model
 from corral.registry.repository import FetchedManifest, Repository
@@ -38,9 +39,18 @@ class _Shared:
 class Transfers:
     """Pulls models into ``store`` and pushes them. Who pulls the same blob at the same time shares the work."""
 
-    def __init__(self, store: Store, *, offline: bool = False, prune: bool = True, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        offline: bool = False,
+        prune: bool = True,
+        stall_s: float = STALL_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._store = store
         self._prune = prune
+        self._patience_s = patience_s
         self._transport = Transport(offline=offline, stall_s=stall_s)
         self._downloads: dict[Digest, _Shared] = {}
         self._stack = AsyncExitStack()
@@ -96,7 +106,7 @@ class Transfers:
         _check_scheme(name, insecure)
         stored = await to_thread.run_sync(self._store.read, name)
         repository = Repository(self._transport, name, insecure=insecure)
-        async with aclosing(push_model(self._store, repository, stored)) as steps:
+        async with aclosing(push_model(self._store, repository, stored, patience_s=self._patience_s)) as steps:
             async for step in steps:
                 yield step
 
@@ -150,7 +160,9 @@ class Transfers:
     def _join(self, repository: Repository, layer: Layer) -> _Shared:
         shared = self._downloads.get(layer.digest)
         if shared is None or shared.ended.is_set():
-            shared = self._downloads[layer.digest] = _Shared(Download(self._store, repository, layer))
+            shared = self._downloads[layer.digest] = _Shared(
+                Download(self._store, repository, layer, patience_s=self._patience_s)
+            )
             self._tasks.start_soon(self._run, shared)
         shared.waiting += 1
         return shared
