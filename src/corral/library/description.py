@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from corral.gguf import ModelFacts, TensorInfo
+from corral.library.prompting import Prompting
 from corral.names import ModelName
 
 
@@ -39,7 +40,7 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """All that is needed to run a model. ``template`` is a Go template, if the model has one."""
+    """All that is needed to run a model. ``template`` is a Go template, if the model has one; ``prompting`` says if it is used."""
 
     name: ModelName
     digest: str
@@ -47,6 +48,7 @@ class ModelSpec:
     adapters: tuple[Path, ...]
     projectors: tuple[Path, ...]
     template: str | None
+    prompting: Prompting
     system: str | None
     parameters: Mapping[str, object] = field(repr=False)
     messages: tuple[tuple[str, str], ...]
