@@ -28,7 +28,7 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from corral.names import ModelName
-from corral.registry import Transfers
+from corral.registry import Transfers, Wish
 from corral.store import Store
 from corral.store.manifest import CONFIG_TYPE, MANIFEST_TYPE, MediaType
 
@@ -101,7 +101,7 @@ async def pull(root: Path, name: str) -> None:
     began = time.perf_counter()
     async with (
         Transfers(Store(root)) as transfers,
-        aclosing(transfers.pull(ModelName.parse(name), insecure=True)) as steps,
+        aclosing(transfers.pull(ModelName.parse(name), Wish(insecure=True))) as steps,
     ):
         async for _ in steps:
             pass

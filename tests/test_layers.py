@@ -21,6 +21,7 @@ ORDER = [
     {"registry"},
     {"tiny"},
     {"library"},
+    {"hardware"},
     {"engine"},
     {"runtime"},
     {"dialects"},

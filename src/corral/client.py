@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -92,6 +92,16 @@ class Client:
     def push(self, model: str, *, insecure: bool = False) -> Generator[Document, None, None]:
         """Bring a model to its registry: the steps, the last with the status ``success``."""
         return self._stream("/api/push", {"model": model, "insecure": insecure})
+
+    def verify(
+        self, models: Sequence[str] = (), *, repair: bool = False, insecure: bool = False
+    ) -> Generator[Document, None, None]:
+        """Look whether files of models, of all if none are named, are as they should be; the last step has ``success``."""
+        return self._stream("/api/verify", {"models": list(models), "repair": repair, "insecure": insecure})
+
+    def prune(self, older_than: str | None = None, *, dry_run: bool = False) -> Document:
+        """Remove what no model uses; what went, or would go."""
+        return self._ask("POST", "/api/prune", _given({"older_than": older_than, "dry_run": dry_run}))
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -149,6 +150,22 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _mirrors(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """``host=URL,URL;host=URL``: for each host of a registry, lower-cased, its mirrors in order."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        host, separator, addresses = part.partition("=")
+        mirrors = tuple(filter(None, (address.strip() for address in addresses.split(","))))
+        if not separator or not host.strip() or not mirrors:
+            raise ValueError(f'"{part}" is not host=URL,URL; try: registry.ollama.ai=https://mirror.example')
+        for mirror in mirrors:
+            parts = urlsplit(mirror)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+                raise ValueError(f'"{mirror}" is not the address of a mirror; try: https://mirror.example')
+        found.append((host.strip().lower(), mirrors))
+    return tuple(found)
+
+
 def _setting(default: Any, parse: Callable[[str], Any], about: str, ollama: str | None = None) -> Any:
     return field(default=default, metadata={"parse": parse, "about": about, "ollama": ollama})
 
@@ -220,6 +237,24 @@ class Settings:
         _choice("auto", "on", "off"),
         "Let other machines pull the models that are here; auto does on loopback only.",
     )
+    registry_cache: bool = _setting(
+        False,
+        _switch,
+        "As a registry for other machines, fetch what is not here from where it comes from, once for all of them.",
+    )
+    mirrors: tuple[tuple[str, tuple[str, ...]], ...] = _setting(
+        (),
+        _mirrors,
+        "Mirrors of registries, tried in order before them: host=URL,URL;host=URL (in the file a table of lists).",
+    )
+    ca_file: Path | None = _setting(
+        None, _path, "Certificates of authorities to trust besides the system's, as one PEM file."
+    )
+    private_registries: bool = _setting(
+        False,
+        _switch,
+        "Let users on other machines pull from and push to registries in private networks and on this machine.",
+    )
     offline: bool = _setting(False, _switch, "Connect to no other machine: no pull, no push.")
     idle_exit: float = _setting(
         FOREVER_S, _duration, "End the server after this long without a request and a loaded model."
@@ -259,9 +294,14 @@ def _from_file(environment: Mapping[str, str], known: Mapping[str, Any]) -> list
     for name in content:
         if name not in known:
             raise ConfigError(f'{path}: there is no setting "{name}"; there are: {", ".join(known)}')
-    return [
-        (name, ",".join(value) if isinstance(value, list) else str(value), str(path)) for name, value in content.items()
-    ]
+    return [(name, _as_text(value), str(path)) for name, value in content.items()]
+
+
+def _as_text(value: object) -> str:
+    """A value of the file as the environment would have it."""
+    if isinstance(value, dict):
+        return ";".join(f"{name}={_as_text(inner)}" for name, inner in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _from_environment(environment: Mapping[str, str], known: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -56,6 +56,21 @@ def parse_duration(text: str) -> float:
     return sign * float(total_ns / 1_000_000_000)
 
 
+def parse_age(text: str) -> float:
+    """The seconds of an age: days (``30d``), weeks (``2w``), or a duration of Go's. Raises `InvalidRequest`.
+
+    >>> parse_age("30d"), parse_age("2w"), parse_age("90m"), parse_age("0")
+    (2592000.0, 1209600.0, 5400.0, 0.0)
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit in ("d", "w") and number.isascii() and number.isdigit():
+        return float(number) * (86_400 if unit == "d" else 604_800)
+    seconds = parse_duration(text)
+    if seconds < 0:
+        raise InvalidRequest(f"an age cannot be negative: {quoted(text)}")
+    return seconds
+
+
 def quoted(text: str) -> str:
     """``text`` in double quotes with backslash escapes, as Go's ``%q`` prints it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

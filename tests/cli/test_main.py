@@ -53,6 +53,11 @@ def test_help_names_every_command_and_needs_no_server(fake: FakeServer, corral: 
         "rm",
         "ps",
         "stop",
+        "import",
+        "prune",
+        "verify",
+        "login",
+        "logout",
     ]
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -50,9 +51,12 @@ class RealRegistry:
         return data
 
 
-@pytest.fixture
-def real_registry(tmp_path: Path) -> Iterator[RealRegistry]:
-    """An open one. Without the program the test is skipped, except where everything must be tested."""
+@contextmanager
+def running_registry(folder: Path, **settings: dict[str, object]) -> Iterator[RealRegistry]:
+    """An open registry, unless ``settings`` (sections of its configuration) say otherwise.
+
+    Without the program the test is skipped, except where everything must be tested.
+    """
     program = shutil.which("docker-registry")
     if program is None:
         if os.environ.get("CORRAL_TEST_EVERYTHING"):
@@ -60,25 +64,34 @@ def real_registry(tmp_path: Path) -> Iterator[RealRegistry]:
         pytest.skip("docker-registry is not installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = {
+        port = free.getsockname()[1]
+    document = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}, "delete": {"enabled": True}},
-        "http": {"addr": host},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}, "delete": {"enabled": True}},
+        **settings,
+        "http": {"addr": f"127.0.0.1:{port}", **settings.get("http", {})},
     }
-    config = tmp_path / "registry.yml"
-    config.write_text(json.dumps(settings))
+    config = folder / "registry.yml"
+    config.write_text(json.dumps(document))
     with subprocess.Popen([program, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        registry = RealRegistry(host)
         deadline = time.monotonic() + 20
         while True:
             try:
-                registry.request("GET", "/v2/")
+                socket.create_connection(("127.0.0.1", port)).close()
                 break
             except OSError:
                 assert process.poll() is None, "the registry ended"
                 assert time.monotonic() < deadline, "the registry does not answer"
                 time.sleep(0.02)
+        try:
+            yield RealRegistry(f"127.0.0.1:{port}")
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def real_registry(tmp_path: Path) -> Iterator[RealRegistry]:
+    """An open one."""
+    with running_registry(tmp_path) as registry:
         yield registry
-        process.terminate()

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +35,8 @@ class Faults:
     chunk_s: float = 0  # between two pieces of 64 KiB
     stall_once: bool = False
     token: str = ""  # what it wants to see
+    token_uses: int = 0  # how often one is good
+    signed: bool = False  # tokens are for those who sign alone
 
 
 class FakeRegistry:
@@ -44,6 +46,8 @@ class FakeRegistry:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         self.faults = Faults()
+        self.files: dict[str, bytes] = {}  # by path, beside the protocol
+        self.documents: dict[str, Callable[[], tuple[bytes, dict[str, str]]]] = {}  # other answers, with headers
         self.requests: list[tuple[str, str]] = []
         self.sent: Counter[str] = Counter()  # bytes of each blob
         self.authorizations: list[tuple[str, str]] = []  # host, header
@@ -105,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         with it.lock:
             it.requests.append((self.command, self.path))
             it.authorizations.append((host, self.headers.get("Authorization", "")))
+        self.path = self.path.partition("?ns=")[0]
         try:
             self._answer()
         except (BrokenPipeError, ConnectionResetError):
@@ -113,6 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         it, path = self.it, self.path
         if path.startswith("/token"):
+            if it.faults.signed and ":" not in self.headers.get("Authorization", ""):
+                self._send(401, b"who are you?")
+                return
+            with it.lock:
+                it.uses["token"] = 0
             self._send(200, json.dumps({"token": it.faults.token}).encode())
             return
         if path.startswith("/cdn/"):
@@ -125,7 +135,10 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._blob(digest)
             return
-        if it.faults.token and self.headers.get("Authorization") != f"Bearer {it.faults.token}":
+        with it.lock:
+            it.uses["token"] += 1
+            run_out = 0 < it.faults.token_uses < it.uses["token"]
+        if it.faults.token and (run_out or self.headers.get("Authorization") != f"Bearer {it.faults.token}"):
             realm = f'Bearer realm="http://{it.host}/token",service="fake",scope="repository:x:pull"'
             self._send(401, b"{}", {"WWW-Authenticate": realm})
             return
@@ -133,6 +146,12 @@ class _Handler(BaseHTTPRequestHandler):
             body = it.manifests.get(f"{found[1]}:{found[2]}") or it.manifests.get(found[2])
             self._send(200 if body is not None else 404, body or b"{}")
             return
+        if path in it.documents:
+            body, headers = it.documents[path]()
+            self._send(200, body, headers)
+            return
+        if "/resolve/main/" in path and (file := it.files.get(path.partition("/resolve/main/")[2])) is not None:
+            path = f"/v2/x/blobs/{digest_of(file)}"
         found = re.fullmatch(r"/v2/.+/blobs/(sha256:[0-9a-f]{64})", path)
         with it.lock:
             status, headers = it.faults.statuses.pop(0) if it.faults.statuses else (0, {})

@@ -19,7 +19,7 @@ import pytest
 
 from corral.errors import CorralError, InvalidRequest, RegistryError, StoreError
 from corral.names import Digest, ModelName
-from corral.registry import Progress, Transfers
+from corral.registry import Outside, Progress, Transfers, Wish
 from corral.store import Store
 from tests.registry.fake import FakeRegistry, Faults, digest_of
 
@@ -56,8 +56,8 @@ async def pull_name(
     store: Store, name: ModelName, *, insecure: bool = True, offline: bool = False, stall_s: float = 30
 ) -> list[Progress]:
     async with (
-        Transfers(store, offline=offline, stall_s=stall_s) as transfers,
-        aclosing(transfers.pull(name, insecure=insecure)) as steps,
+        Transfers(store, Outside(offline=offline, stall_s=stall_s)) as transfers,
+        aclosing(transfers.pull(name, Wish(insecure))) as steps,
     ):
         return [step async for step in steps]
 
@@ -221,7 +221,7 @@ async def test_two_that_want_one_blob_share_the_work(store: Store, registry: Fak
     async with Transfers(store) as transfers:
 
         async def one(path: str) -> None:
-            async with aclosing(transfers.pull(name_at(registry, path), insecure=True)) as steps:
+            async with aclosing(transfers.pull(name_at(registry, path), Wish(insecure=True))) as steps:
                 assert [step async for step in steps][-1].status == "success"
 
         async with anyio.create_task_group() as tasks:
@@ -233,14 +233,14 @@ async def test_two_that_want_one_blob_share_the_work(store: Store, registry: Fak
 
 async def test_who_leaves_does_not_end_it_for_who_stays(store: Store, registry: FakeRegistry) -> None:
     registry.faults = Faults(chunk_s=0.005)
-    async with Transfers(store) as transfers, aclosing(transfers.pull(name_at(registry), insecure=True)) as first:
+    async with Transfers(store) as transfers, aclosing(transfers.pull(name_at(registry), Wish(insecure=True))) as first:
         async for step in first:
             if step.digest is not None:
                 break
         async with anyio.create_task_group() as tasks:
 
             async def second() -> None:
-                async with aclosing(transfers.pull(name_at(registry), insecure=True)) as steps:
+                async with aclosing(transfers.pull(name_at(registry), Wish(insecure=True))) as steps:
                     assert [step async for step in steps][-1].status == "success"
 
             tasks.start_soon(second)
@@ -255,11 +255,11 @@ PULL = textwrap.dedent("""
     from pathlib import Path
     from corral.errors import CorralError
     from corral.names import ModelName
-    from corral.registry import Transfers
+    from corral.registry import Transfers, Wish
     from corral.store import Store
     async def main():
         async with Transfers(Store(Path(sys.argv[1]))) as transfers:
-            async for step in transfers.pull(ModelName.parse(sys.argv[2]), insecure=True):
+            async for step in transfers.pull(ModelName.parse(sys.argv[2]), Wish(insecure=True)):
                 print(step.status, step.completed, flush=True)
     if len(sys.argv) > 3:
         import resource, signal

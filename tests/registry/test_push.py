@@ -18,7 +18,7 @@ import pytest
 from corral.errors import ModelNotFound, RegistryError
 from corral.library import Library
 from corral.names import ModelName
-from corral.registry import Progress, Transfers
+from corral.registry import Outside, Progress, Transfers, Wish
 from corral.store import Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
 from tests.conftest import StartServer
@@ -44,12 +44,15 @@ def add(store: Store, name: ModelName, *layers: bytes, origin: str = "") -> Mani
 
 
 async def push(store: Store, name: ModelName) -> list[Progress]:
-    async with Transfers(store, stall_s=3) as transfers, aclosing(transfers.push(name, insecure=True)) as steps:
+    async with (
+        Transfers(store, Outside(stall_s=3)) as transfers,
+        aclosing(transfers.push(name, Wish(insecure=True))) as steps,
+    ):
         return [step async for step in steps]
 
 
 async def pull(store: Store, name: ModelName) -> None:
-    async with Transfers(store) as transfers, aclosing(transfers.pull(name, insecure=True)) as steps:
+    async with Transfers(store) as transfers, aclosing(transfers.pull(name, Wish(insecure=True))) as steps:
         async for _ in steps:
             pass
 
@@ -163,7 +166,7 @@ async def test_an_interrupted_push_goes_on_in_another_process(
     with proxy(real_registry.host) as (host, wire):
         name = ModelName.parse(f"{host}/me/mine")
         manifest = add(store, name, BIG)
-        async with Transfers(store) as transfers, aclosing(transfers.push(name, insecure=True)) as steps:
+        async with Transfers(store) as transfers, aclosing(transfers.push(name, Wish(insecure=True))) as steps:
             async for step in steps:
                 if step.completed > 20 << 20:
                     break

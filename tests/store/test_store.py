@@ -19,7 +19,7 @@ import pytest
 
 from corral.errors import CorruptManifest, ModelNotFound, StoreError
 from corral.names import Digest, ModelName
-from corral.store import Layer, Manifest, MediaType, Store
+from corral.store import Layer, Manifest, MediaType, Removed, Store
 from corral.store.manifest import CONFIG_TYPE
 
 MINE, YOURS = ModelName.parse("mine"), ModelName.parse("yours:8b")
@@ -228,7 +228,7 @@ def test_the_clean_up_takes_old_leftovers_only(store: Store) -> None:
     for layer in store.read(MINE).manifest.blobs:
         age(store.blob_path(layer.digest), 90 * DAY_S)
     removed = store.prune()
-    assert set(removed.files) == {name for name, stays in old.items() if not stays}
+    assert {file.name for file in removed.files} == {name for name, stays in old.items() if not stays}
     assert removed.size_bytes == 2
     assert young.exists()
     assert store.read(MINE).manifest == model(store, b"used")
@@ -243,7 +243,7 @@ def test_a_leftover_goes_when_it_is_a_day_old(store: Store, name: str, age_s: fl
     leftover = store.root / "blobs" / name
     leftover.write_bytes(b"x")
     age(leftover, age_s)
-    assert store.prune().files == ((name,) if goes else ())
+    assert [file.name for file in store.prune().files] == ([name] if goes else [])
     assert leftover.exists() is not goes
 
 
@@ -252,7 +252,7 @@ def test_the_clean_up_spares_every_blob_while_a_manifest_cannot_be_read(store: S
     (store.root / "manifests" / MINE.path).write_bytes(b"{")
     for path in (store.root / "blobs").iterdir():
         age(path, 90 * DAY_S)
-    assert store.prune().files == ()
+    assert store.prune() == Removed(blobs_unknown=True)
 
 
 def test_a_blob_is_named_by_what_it_holds(store: Store, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_read_only_store_is_read_and_not_written(store: Store, tmp_path: Path)
                 said.append("it was written")
             except StoreError as exc:
                 said.append(str(exc))
-        store.prune()
+        store.tidy()
         answer.put((entries, "|".join(said)))
 
     context = multiprocessing.get_context("fork")
@@ -402,3 +402,51 @@ def test_a_writer_that_is_killed_leaves_no_lock(store: Store) -> None:
         holder.send_signal(signal.SIGKILL)
     store.write(MINE, model(store, b"after"))
     assert store.names() == [MINE]
+
+
+def test_what_is_asked_to_go_goes_by_age_and_what_is_worked_on_stays(store: Store) -> None:
+    store.write(MINE, model(store, b"used"))
+    folder = store.root / "blobs"
+    layer = store.add_bytes(b"nobody's", MediaType.MODEL)
+    busy = Layer(MediaType.MODEL, Digest.of(b"busy"), 3 << 20)
+    idle = Layer(MediaType.MODEL, Digest.of(b"idle"), 3 << 20)
+    working, left = store.partial(busy), store.partial(idle)
+    assert working is not None
+    assert left is not None
+    left.write(0, bytes(range(256)) * 4096)
+    left.close()
+    for name in (f"{Digest.of(b'x').file_name}-partial", f"{Digest.of(b'x').file_name}-partial-0", "sha256-12345"):
+        (folder / name).write_bytes(b"Ollama's")
+        age(folder / name, 600)
+    (folder / "sha256-6789").write_bytes(b"somebody may be writing it")
+    everything = {path.name for path in folder.iterdir()}
+    assert store.prune().files == ()
+    wanted = store.prune(unused_s=0, partial_s=0, dry_run=True)
+    assert {path.name for path in folder.iterdir()} == everything
+    assert store.prune(unused_s=0, partial_s=0) == wanted
+    kinds = {file.name.partition("-partial")[0]: file.kind for file in wanted.files}
+    assert kinds == {
+        layer.digest.file_name: "unused blob",
+        idle.digest.file_name: "partial download",
+        Digest.of(b"x").file_name: "partial download",
+        "sha256-12345": "temporary file",
+    }
+    assert wanted.size_bytes < 2 << 20  # what it takes on the disk, not how long it would have become
+    working.close()
+    assert len(store.prune(unused_s=0, partial_s=0).files) == 2
+    assert blobs(store) == {b"{}", b"used", b"somebody may be writing it"}
+
+
+def test_a_blob_that_is_asked_for_is_young_again_unless_it_is_another_programs_file(store: Store) -> None:
+    layer = store.add_bytes(b"uploaded before", MediaType.MODEL)
+    path = store.blob_path(layer.digest)
+    for act in (lambda: store.wants_blob(layer.digest), lambda: store.add_bytes(b"uploaded before", MediaType.MODEL)):
+        age(path, 2 * DAY_S)
+        act()
+        assert store.prune().files == ()
+    age(path, 2 * DAY_S)
+    before = path.stat().st_mtime
+    (store.root / "theirs").hardlink_to(path)
+    assert store.wants_blob(layer.digest)
+    assert path.stat().st_mtime == before
+    assert not store.wants_blob(Digest.of(b"nothing"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,12 @@ from corral.tiny import TINY_FILE
 from tests.conftest import RunningServer, start_server
 from tests.wire.differences import DIFFERENCES, DOCUMENT, LATER_PATHS, LATER_RECORDINGS, document, frozen
 
-RECORDS = [json.loads(line) for line in Path(__file__).with_name("tiny.jsonl").read_text().splitlines()]
+RECORDS = [
+    json.loads(line)
+    for name in ("tiny.jsonl", "probes.jsonl")
+    for line in Path(__file__).with_name(name).read_text().splitlines()
+]
+NETWORK_ERROR = re.compile(r'((?:Get|Head) \\"[^"]*": )[^"]*')
 HEADERS = ("content-type", "allow", "access-control-allow-origin", "access-control-allow-methods",
            "access-control-allow-headers", "access-control-max-age")  # fmt: skip
 MASKED = ("created_at", "modified_at", "expires_at", "digest", "id", "size", "logprob", "total_duration", "load_duration",
@@ -43,7 +49,8 @@ def replay_server(home: Path) -> RunningServer:
     store = Store(home / "models")
     put(store, "minilm", embedding_model(home / "minilm.gguf"), "bert", "22.57M", "F16")
     put(store, "tiny", TINY_FILE, "qwen3", "4.46M", "Q8_0")
-    return start_server(home, home / "models")
+    store.add_bytes(b"hello", MediaType.MODEL)
+    return start_server(home, home / "models", CORRAL_OFFLINE="0")  # the registries in the recordings are not there
 
 
 def put(store: Store, name: str, weights: Path, family: str, size: str, quantization: str) -> None:
@@ -115,6 +122,8 @@ def normal(record: dict[str, Any], text: str) -> Any:
         document = json.loads(text)
         document["models"] = [model for model in document["models"] if model["name"] == "tiny:latest"]
         text = json.dumps(document)
+    if path in ("/api/pull", "/api/push"):
+        text = NETWORK_ERROR.sub(r"\1<network error>", text)
     if path == "/api/show" and "tensors" in text:
         document = json.loads(text)
         document["tensors"].sort(key=lambda tensor: tensor["name"])

@@ -27,6 +27,11 @@ _COMMANDS = {
     "rm": ("models", "Remove models."),
     "ps": ("loaded", "List the models in memory."),
     "stop": ("loaded", "Unload models."),
+    "import": ("importing", "Take in models that are on this machine already."),
+    "prune": ("disk", "Remove what no model uses."),
+    "verify": ("disk", "Look whether the files of models are whole."),
+    "login": ("logins", "Keep a login for a registry."),
+    "logout": ("logins", "Forget the login for a registry."),
 }
 _ALIASES = {"ls": "list", "start": "serve"}
 _VERSION_WAIT_S = 0.05  # for the connection, and again for the answer: a version is wanted at once or not at all

@@ -40,7 +40,7 @@ def push_command(model: str, insecure: bool) -> None:
 def follow(steps: Iterable[Document], command: str, model: str) -> None:
     """Show the steps of a transfer: a bar a layer on a terminal, else plain lines. Raises what went wrong."""
     try:
-        (_bars if sys.stderr.isatty() else _lines)(steps)
+        show_steps(steps)
     except KeyboardInterrupt:
         click.echo(f"Stopped. What came over is kept; to go on: corral {command} {model}", err=True)
         raise
@@ -50,6 +50,11 @@ def follow(steps: Iterable[Document], command: str, model: str) -> None:
                 f'the registry has no model "{model}" ({exc}); try: corral list, or look for its name'
             ) from exc
         raise
+
+
+def show_steps(steps: Iterable[Document]) -> None:
+    """A bar for each file on a terminal, else plain lines; on stderr."""
+    (_bars if sys.stderr.isatty() else _lines)(steps)
 
 
 def _bars(steps: Iterable[Document]) -> None:

@@ -20,9 +20,13 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine."""
+    """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine.
+
+    ``more_weights`` are the further files of a model in parts, in order.
+    """
 
     weights: Path
+    more_weights: tuple[Path, ...] = ()
     adapters: tuple[Path, ...] = ()
     projector: Path | None = None
     context: int = 4096

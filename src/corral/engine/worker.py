@@ -14,7 +14,11 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -33,13 +37,31 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     import xllamacpp
 
+    config = request["config"]
     try:
-        server = xllamacpp.Server(_params(xllamacpp, request["config"], request["key"]))
+        with _named_as_parts([config["weights"], *config["more_weights"]]) as weights:
+            server = xllamacpp.Server(_params(xllamacpp, {**config, "weights": weights}, request["key"]))
     except RuntimeError as exc:  # llama.cpp's log above it says why
         print(exc, file=sys.stderr, flush=True)  # noqa: T201
         os._exit(1)  # leaving in order would abort: native threads are still there
     print(json.dumps({"port": int(server.listening_address.rpartition(":")[2])}), flush=True)  # noqa: T201
     threading.Event().wait()
+
+
+@contextmanager
+def _named_as_parts(files: list[str]) -> Iterator[str]:
+    """The path of the first of ``files``, which go by the names by which llama.cpp finds the others, while it loads."""
+    if len(files) == 1:
+        yield files[0]
+        return
+    with tempfile.TemporaryDirectory(prefix="corral-parts-") as folder:
+        names = [Path(folder, f"model-{n:05}-of-{len(files):05}.gguf") for n in range(1, len(files) + 1)]
+        for name, file in zip(names, files, strict=True):
+            try:
+                name.symlink_to(Path(file).absolute())
+            except OSError:  # not everybody may, on Windows
+                name.hardlink_to(file)
+        yield str(names[0])
 
 
 def _die_with_parent(parent: int) -> None:

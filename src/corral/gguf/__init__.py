@@ -1,6 +1,7 @@
 """GGUF: the file format of llama.cpp's models."""
 
 from corral.gguf.facts import ModelFacts, human_count, model_facts
+from corral.gguf.parts import parts_in_order, read_parts
 from corral.gguf.reader import ArraySummary, Float32, GgufFile, TensorInfo, Value, read_gguf
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "Value",
     "human_count",
     "model_facts",
+    "parts_in_order",
     "read_gguf",
+    "read_parts",
 ]

@@ -2,5 +2,6 @@
 
 from corral.library.description import Details, ModelDetails, ModelSpec, ModelSummary
 from corral.library.library import Library
+from corral.library.verification import Verification
 
-__all__ = ["Details", "Library", "ModelDetails", "ModelSpec", "ModelSummary"]
+__all__ = ["Details", "Library", "ModelDetails", "ModelSpec", "ModelSummary", "Verification"]

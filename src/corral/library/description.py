@@ -40,11 +40,15 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """All that is needed to run a model. ``template`` is a Go template, if the model has one; ``prompting`` says if it is used."""
+    """All that is needed to run a model. ``more_weights`` are the further files of a model in parts, in order.
+
+    ``template`` is a Go template, if the model has one; ``prompting`` says if it is used.
+    """
 
     name: ModelName
     digest: str
     weights: Path
+    more_weights: tuple[Path, ...]
     adapters: tuple[Path, ...]
     projectors: tuple[Path, ...]
     template: str | None
@@ -56,6 +60,11 @@ class ModelSpec:
     details: Details
     facts: ModelFacts | None = field(repr=False)
     size: int
+
+    @property
+    def all_weights(self) -> tuple[Path, ...]:
+        """The files of the model: one, or all parts in order."""
+        return (self.weights, *self.more_weights)
 
 
 @dataclass(frozen=True, slots=True)

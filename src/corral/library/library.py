@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from corral.config import GoTemplates
-from corral.errors import CorralError, CorruptManifest, ModelNotFound, NotSupported, StoreError
-from corral.gguf import ArraySummary, Float32, ModelFacts, model_facts, read_gguf
+from corral.errors import CorralError, CorruptManifest, GgufError, ModelNotFound, NotSupported, StoreError
+from corral.gguf import ArraySummary, Float32, ModelFacts, model_facts, parts_in_order, read_gguf, read_parts
 from corral.library.description import Details, ModelDetails, ModelSpec, ModelSummary
 from corral.library.prompting import Prompting, prompting
 from corral.library.texts import modelfile, parameter_lines
@@ -71,7 +71,7 @@ class Library:
     def known(self, name: ModelName) -> ModelSpec | None:
         """What `resolve` found before, if it still holds; it takes two looks at the disk, so it may be asked anywhere."""
         stamp, spec = self._specs.get(name, (None, None))
-        if spec is None or self.store.stamp(spec.name) != stamp or not spec.weights.exists():
+        if spec is None or self.store.stamp(spec.name) != stamp or not all(path.exists() for path in spec.all_weights):
             return None
         return spec
 
@@ -108,9 +108,9 @@ class Library:
             system=said,
             details=replace(spec.details, context_length=None, embedding_length=None),
             messages=contents.messages,
-            model_info=_info(spec.weights, verbose) if spec.facts else {},
-            projector_info=_info(spec.projectors[0], verbose) if spec.projectors else {},
-            tensors=read_gguf(spec.weights, arrays=False).tensors,
+            model_info=_info(spec.all_weights, verbose) if spec.facts else {},
+            projector_info=_info(spec.projectors[:1], verbose) if spec.projectors else {},
+            tensors=read_parts(spec.all_weights, arrays=False).tensors,
             capabilities=spec.capabilities,
             modified_at=entry.modified_at,
             requires=str(contents.config.get("requires") or ""),
@@ -148,26 +148,19 @@ class Library:
     def install_tiny(self) -> None:
         """Put Tiny into the store as an ordinary model, unless somebody has done it meanwhile."""
         name = ModelName.parse(TINY_NAME)
-        facts = model_facts(read_gguf(TINY_FILE, arrays=False))
-        config = {
-            "model_format": "gguf",
-            "model_family": facts.architecture,
-            "model_families": [facts.architecture],
-            "model_type": facts.parameter_size,
-            "file_type": facts.quantization,
-            "architecture": "amd64",
-            "os": "linux",
-        }
         with self.store.changing():
-            if self.store.find(name) is not None:
-                return
-            layers = (
-                self.store.add_file(TINY_FILE, MediaType.MODEL),
-                self.store.add_file(TINY_LICENSE, MediaType.LICENSE),
-            )
-            configuration = self.store.add_bytes(orjson.dumps(config), CONFIG_TYPE)
-            self.store.write(name, Manifest(configuration, layers))
+            if self.store.find(name) is None:
+                self.store.write(name, self.add_tiny())
         logger.info("installed %s, the model that ships with Corral", TINY_NAME)
+
+    def add_tiny(self) -> Manifest:
+        """Put Tiny's files into the store, those that are not there; the manifest that names them."""
+        config = configuration_of(model_facts(read_gguf(TINY_FILE, arrays=False)))
+        layers = (
+            self.store.add_file(TINY_FILE, MediaType.MODEL),
+            self.store.add_file(TINY_LICENSE, MediaType.LICENSE),
+        )
+        return Manifest(self.store.add_bytes(config, CONFIG_TYPE), layers)
 
     def _read(self, name: ModelName) -> StoredManifest:
         """The manifest of ``name``. Tiny is installed when it is first asked for."""
@@ -188,15 +181,17 @@ class Library:
         models = entry.manifest.of_type(MediaType.MODEL)
         if not models:
             raise CorruptManifest(f'"{entry.name.short}" has no weights that Corral can run')
-        weights, adapters, projectors = (
+        files, adapters, projectors = (
             tuple(self._blob(entry, layer) for layer in layers)
             for layers in (
-                models[-1:],
+                models,
                 entry.manifest.of_type(MediaType.ADAPTER),
                 entry.manifest.of_type(MediaType.PROJECTOR),
             )
         )
-        facts = self._facts_of(weights[0]) if contents.config.get("model_format") != "safetensors" else None
+        is_gguf = contents.config.get("model_format") != "safetensors"
+        weights = _weights(files, entry.name) if is_gguf and len(files) > 1 else files[-1:]
+        facts = self._facts_of(weights) if is_gguf else None
         if facts is not None and facts.is_adapter:
             raise CorruptManifest(f'the weights of "{entry.name.short}" are an adapter, not a model')
         details = _details(models[-1], contents.config, facts)
@@ -212,6 +207,7 @@ class Library:
             name=entry.name,
             digest=entry.digest,
             weights=weights[0],
+            more_weights=weights[1:],
             adapters=adapters,
             projectors=projectors,
             template=contents.template,
@@ -276,12 +272,12 @@ class Library:
             )
         return path
 
-    def _facts_of(self, weights: Path) -> ModelFacts:
-        status = weights.stat()
-        key = (weights.name, status.st_size, status.st_mtime_ns)
+    def _facts_of(self, weights: tuple[Path, ...]) -> ModelFacts:
+        status = weights[0].stat()
+        key = (" ".join(path.name for path in weights), status.st_size, status.st_mtime_ns)
         facts = self._facts.get(key)
         if facts is None:
-            facts = self._facts[key] = model_facts(read_gguf(weights, arrays=False))
+            facts = self._facts[key] = model_facts(read_parts(weights, arrays=False))
         return facts
 
 
@@ -289,6 +285,29 @@ def _used_template(spec: ModelSpec) -> str:
     jinja = spec.facts.chat_template if spec.facts else None
     used, other = (spec.template, jinja) if spec.prompting.use == "go" else (jinja, spec.template)
     return used or other or ""
+
+
+def configuration_of(facts: ModelFacts) -> bytes:
+    """The configuration of a model that is made of GGUF files."""
+    return orjson.dumps(
+        {
+            "model_format": "gguf",
+            "model_family": facts.architecture,
+            "model_families": [facts.architecture],
+            "model_type": facts.parameter_size,
+            "file_type": facts.quantization,
+            "architecture": "amd64",
+            "os": "linux",
+        }
+    )
+
+
+def _weights(files: Sequence[Path], name: ModelName) -> tuple[Path, ...]:
+    """The files of the model among ``files``: all parts of it, or the last where each is a model by itself."""
+    try:
+        return parts_in_order(files)
+    except GgufError as exc:
+        raise GgufError(f'the weights of "{name.short}" cannot be used: {exc}; try: corral pull {name.short}') from exc
 
 
 def _capabilities(
@@ -327,9 +346,9 @@ def _details(model: Layer | None, config: Mapping[str, Any], facts: ModelFacts |
     )
 
 
-def _info(path: Path, verbose: bool) -> dict[str, object]:
-    """The metadata of a GGUF file as ``show`` gives it: keys in order, long arrays ``None``."""
-    file = read_gguf(path, arrays=verbose)
+def _info(weights: Sequence[Path], verbose: bool) -> dict[str, object]:
+    """The metadata of a GGUF as ``show`` gives it: keys in order, long arrays ``None``."""
+    file = read_parts(weights, arrays=verbose)
     info: dict[str, object] = {k: v for k, v in file.metadata.items() if k not in _LEFT_OUT}
     info["general.parameter_count"] = sum(tensor.elements for tensor in file.tensors)
     return {key: _shown(info[key], verbose) for key in sorted(info)}

@@ -1,4 +1,4 @@
-"""One blob from a repository into the store: several ranges at a time, hashed as they come, resumed where it was left."""
+"""One blob from a registry into the store: several ranges at a time, hashed as they come, resumed where it was left."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable
 import anyio
 from anyio import to_thread
 
-from corral.errors import RegistryError
+from corral.errors import CorralError, RegistryError
 from corral.registry.plan import Claim, Plan
-from corral.registry.repository import Body, Repository
+from corral.registry.repository import Body
+from corral.registry.sources import Sources
 from corral.store import Layer, Store
 from corral.store.partial import PIECE_BYTES, PartialBlob
 
@@ -26,12 +27,36 @@ _OTHERS_S = 0.1
 class Download:
     """A download of ``layer``. ``completed`` counts bytes and never goes back."""
 
-    def __init__(self, store: Store, repository: Repository, layer: Layer) -> None:
+    def __init__(self, store: Store, sources: Sources, layer: Layer) -> None:
         self.layer = layer
         self.completed = store.bytes_on_their_way(layer)
         self._store = store
-        self._repository = repository
+        self._sources = sources
         self._came = 0  # bytes, whatever became of them: whether anything came between two failures
+        self._news = anyio.Event()
+        self._partial: PartialBlob | None = None
+        self._ended = False
+        self._error: CorralError | None = None
+
+    def end(self, error: CorralError | None) -> None:
+        """Nothing more will come, and why."""
+        self._ended, self._error = True, error
+        self._tell()
+
+    async def until(self, position: int) -> None:
+        """Wait for the byte at ``position`` to be in the store, whole or on its way. Raises `RegistryError`, `StoreError`."""
+        while not self._is_there(position):
+            if self._ended:
+                raise self._error or RegistryError(f"the download of {self.layer.digest} was ended", temporary=True)
+            await self._news.wait()
+
+    def _is_there(self, position: int) -> bool:
+        if self._partial is not None:
+            return self._partial.has(position // PIECE_BYTES)
+        return self._store.has_blob(self.layer.digest, self.layer.size)
+
+    def _tell(self) -> None:
+        self._news.set()
         self._news = anyio.Event()
 
     async def run(self) -> None:
@@ -44,10 +69,12 @@ class Download:
                 continue
             try:
                 if not self._store.has_blob(self.layer.digest, self.layer.size):
+                    self._partial = partial
                     await self._fetch(partial)
                 else:
                     partial.discard()
             finally:
+                self._partial = None
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(partial.close)
         self._show(self.layer.size)
@@ -102,7 +129,7 @@ class Download:
         """Read the pieces of ``claim``, whose end may come nearer meanwhile."""
         first = claim.next * PIECE_BYTES + len(claim.begun)
         end = min(claim.end * PIECE_BYTES, partial.size)
-        async with self._repository.blob(self.layer.digest, first, end, partial.size) as body:
+        async with self._sources.blob(self.layer.digest, first, end, partial.size) as body:
             if body.whole and not plan.take_all(claim):
                 return
             while claim.next < claim.end:
@@ -111,8 +138,7 @@ class Download:
                     await to_thread.run_sync(keep, claim.next, data)
                 plan.fetched(claim, time.monotonic())
                 self._show(partial.completed_bytes)
-                self._news.set()
-                self._news = anyio.Event()
+                self._tell()
 
     async def _piece(self, claim: Claim, body: Body, size: int) -> bytes:
         while len(claim.begun) < size:
@@ -127,6 +153,7 @@ class Download:
     async def _mend(self, partial: PartialBlob) -> None:
         """All came and the whole is wrong: ask again, keep what differs, and stop as soon as the whole is right."""
         wrong = partial.hash
+        self._sources.distrust(partial.digest)
         plan = Plan(partial.num_pieces, lambda piece: False)
         changed = False
 

@@ -6,11 +6,11 @@ to storage of its own under a signed link that expires.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -18,7 +18,11 @@ import orjson
 
 from corral.errors import CorruptManifest, InvalidDigest, InvalidName, RegistryError
 from corral.names import Digest, ModelName
-from corral.registry.transport import Transport
+from corral.registry.authorization import Authorization
+from corral.registry.credentials import HUGGING_FACE, Credential, Credentials, normal_host
+from corral.registry.keys import SigningKey
+from corral.registry.reach import Reach
+from corral.registry.transport import Transport, read_all
 from corral.store import Manifest
 from corral.store.manifest import MANIFEST_TYPE
 
@@ -33,8 +37,7 @@ _MAX_TOKEN_BYTES = 1 << 20
 _MAX_HOPS = 10
 _EXPIRED = (400, 401, 403, 404, 410)  # what storage says of a signed link that is no longer good
 _HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
-_HUGGING_FACE = ("hf.co", "huggingface.co")
-_PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"|([a-zA-Z_]+)=([^",\s]+)')
+_MAX_CHALLENGES = 4
 _UPLOADED = re.compile(r"(?:bytes=)?0-(\d+)")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -67,28 +70,53 @@ class Upload:
     received: int
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this machine is for registries."""
+
+    credentials: Credentials = field(default_factory=Credentials)
+    key: SigningKey | None = None
+
+
 class Repository:
-    """What the registry of ``name`` has in that repository. For one transfer: tokens and links are kept as long as it lives."""
+    """What the registry of ``name`` has in that repository. For one transfer: tokens and links are kept as long as it lives.
 
-    def __init__(self, transport: Transport, name: ModelName, *, insecure: bool = False) -> None:
-        self._transport = transport
+    ``mirror`` is asked in the place of the registry, for the same things.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        name: ModelName,
+        *,
+        insecure: bool = False,
+        mirror: str = "",
+        reach: Reach = Reach.EVERYWHERE,
+        identity: Identity | None = None,
+        given: Credential | None = None,
+    ) -> None:
         self._name = name
-        self._origin = f"{'http' if insecure else 'https'}://{_HOSTS.get(name.host.lower(), name.host)}"
-        self._path = f"{self._origin}/v2/{name.namespace}/{name.model}"
-        self._authorization = _own_token(name.host)
+        self._ask = partial(transport.request, reach=reach)
+        parts = urlsplit(mirror or f"{'http' if insecure else 'https'}://{_HOSTS.get(name.host.lower(), name.host)}")
+        self._origin = f"{parts.scheme}://{normal_host(parts.netloc)}"
+        self._path = f"{self._origin}/v2{parts.path.rstrip('/')}/{name.namespace}/{name.model}"
+        self._query = "?" + urlencode({"ns": name.host}) if mirror else ""
+        identity = identity or Identity()
+        self._authorization = Authorization(self._ask, self._origin, identity.credentials, identity.key, given)
         self._links: dict[Digest, str] = {}
+        self._files: dict[Digest, str] = {}
 
-    async def manifest(self) -> FetchedManifest:
-        """The manifest of the tag; of an index the one that means a model. Raises `RegistryError`."""
-        data, document = await self._document(self._name.tag)
+    async def manifest(self, tag: str = "") -> FetchedManifest:
+        """The manifest of the name's tag, or of ``tag``; of an index the one that means a model. Raises `RegistryError`."""
+        data, document = await self._document(tag or self._name.tag)
         if isinstance(entries := document.get("manifests"), list):
             data, document = await self._document(str(_chosen(entries)))
         try:
             manifest = Manifest.parse(data)
         except CorruptManifest as exc:
-            raise RegistryError(f"pull model manifest: {exc}") from exc
+            raise RegistryError(str(exc)) from exc
         if not manifest.layers:
-            raise RegistryError("pull model manifest: it has no layers")
+            raise RegistryError("it has no layers")
         return FetchedManifest(manifest, data)
 
     @asynccontextmanager
@@ -99,15 +127,43 @@ class Repository:
         """
         headers = {"Range": f"bytes={first}-{end - 1}"}
         if (link := self._links.get(digest)) is not None:
-            async with self._transport.request("GET", link, headers) as response:
+            async with self._ask("GET", link, headers) as response:
                 if response.status not in _EXPIRED:
                     yield _body(response, digest, first, end, size)
                     return
             self._links.pop(digest, None)
-        async with self._answer("GET", f"{self._path}/blobs/{digest}", headers) as response:
+        url = self._files.get(digest) or f"{self._path}/blobs/{digest}{self._query}"
+        async with self._answer("GET", url, headers) as response:
             if _origin_of(str(response.url)) != self._origin:
                 self._links[digest] = str(response.url)
             yield _body(response, digest, first, end, size)
+
+    async def document(self, path: str) -> tuple[Any, str]:
+        """The JSON at ``path`` of the registry, which is no part of the protocol, and the address of its next page.
+
+        Raises `RegistryError`.
+        """
+        async with self._answer("GET", urljoin(self._origin, path), {"Accept": "application/json"}) as response:
+            data = await read_all(response, _MAX_MANIFEST_BYTES)
+            if response.status != 200:
+                raise _failed(f"{self._origin} does not say what is in it", response, data)
+            following = str(response.links["next"]["url"]) if "next" in response.links else ""
+        try:
+            return orjson.loads(data), following
+        except orjson.JSONDecodeError as exc:
+            raise RegistryError(f"what {self._origin} sends is not JSON: {exc}") from exc
+
+    def lies_at(self, digest: Digest, path: str) -> None:
+        """A blob is fetched from ``path`` of the registry, which has it as a file."""
+        self._files[digest] = urljoin(self._origin, path)
+
+    async def check(self) -> None:
+        """Whether it lets us in. Raises `RegistryError` when it does not."""
+        path = "/api/whoami-v2" if normal_host(self._name.host) in HUGGING_FACE else "/v2/"
+        async with self._answer("GET", self._origin + path, {}) as response:
+            if response.status != 200:
+                failed = "unauthorized" if response.status == 401 else f"{self._origin} is no registry"
+                raise _failed(failed, response, await read_all(response, _MAX_TOKEN_BYTES))
 
     @property
     def address(self) -> str:
@@ -132,7 +188,7 @@ class Repository:
             if response.status == 201:
                 return None
             if response.status != 202:
-                raise _failed(f"{self._origin} takes no upload", response, await _all(response, _MAX_TOKEN_BYTES))
+                raise _failed(f"{self._origin} takes no upload", response, await read_all(response, _MAX_TOKEN_BYTES))
             return _upload(response, 0)
 
     async def upload_status(self, url: str) -> Upload | None:
@@ -149,7 +205,7 @@ class Repository:
         }
         async with self._answer("PATCH", upload.url, headers, data) as response:
             if response.status not in (202, 204):
-                failed = _failed(f"{self._origin} refuses a part", response, await _all(response, _MAX_TOKEN_BYTES))
+                failed = _failed(f"{self._origin} refuses a part", response, await read_all(response, _MAX_TOKEN_BYTES))
                 failed.temporary = failed.temporary or response.status in (404, 416)  # it may be further than we think
                 raise failed
             return _upload(response, end)
@@ -159,31 +215,33 @@ class Repository:
         url = f"{upload.url}{'&' if '?' in upload.url else '?'}{urlencode({'digest': str(digest)})}"
         async with self._answer("PUT", url, {"Content-Type": "application/octet-stream"}, b"") as response:
             if response.status not in (201, 204):
-                raise _failed(f"{self._origin} refuses {digest}", response, await _all(response, _MAX_TOKEN_BYTES))
+                raise _failed(f"{self._origin} refuses {digest}", response, await read_all(response, _MAX_TOKEN_BYTES))
 
     async def put_manifest(self, data: bytes, media_type: str) -> None:
         """Make the tag mean this manifest. Raises `RegistryError`."""
         url = f"{self._path}/manifests/{self._name.tag}"
         async with self._answer("PUT", url, {"Content-Type": media_type}, data) as response:
             if response.status not in (200, 201):
-                raise _failed(f"{self._origin} refuses the manifest", response, await _all(response, _MAX_TOKEN_BYTES))
+                raise _failed(
+                    f"{self._origin} refuses the manifest", response, await read_all(response, _MAX_TOKEN_BYTES)
+                )
 
     async def _document(self, reference: str) -> tuple[bytes, dict[str, Any]]:
-        url = f"{self._path}/manifests/{reference}"
+        url = f"{self._path}/manifests/{reference}{self._query}"
         async with self._answer("GET", url, {"Accept": _ACCEPT}) as response:
-            data = await _all(response, _MAX_MANIFEST_BYTES)
+            data = await read_all(response, _MAX_MANIFEST_BYTES)
         if response.status == 404:
-            raise RegistryError("pull model manifest: file does not exist", 404)
+            raise RegistryError("file does not exist", 404)
         if response.status != 200:
-            raise _failed("pull model manifest", response, data)
+            raise _failed("", response, data)
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
-            raise RegistryError(f"pull model manifest: what {url} sends is not JSON: {exc}") from exc
+            raise RegistryError(f"what {url} sends is not JSON: {exc}") from exc
         if not isinstance(document, dict):
-            raise RegistryError(f"pull model manifest: what {url} sends is not a JSON object")
+            raise RegistryError(f"what {url} sends is not a JSON object")
         if ":" in reference and Digest.parse(reference) != Digest.of(data):
-            raise RegistryError(f"pull model manifest: what {url} sends has another digest")
+            raise RegistryError(f"what {url} sends has another digest")
         return data, document
 
     @asynccontextmanager
@@ -191,52 +249,27 @@ class Repository:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer at the end of redirects. Credentials go to the registry itself and to nobody else."""
-        challenged = False
+        num_challenges = 0
         for _ in range(_MAX_HOPS + 1):
             sent = dict(headers)
             ours = _origin_of(url) == self._origin
-            if ours and self._authorization:
-                sent["Authorization"] = self._authorization
-            async with self._transport.request(method, url, sent, body) as response:
-                if ours and response.status == 401 and not challenged:
+            shown = self._authorization.header if ours else ""
+            if shown:
+                sent["Authorization"] = shown
+            async with self._ask(method, url, sent, body) as response:
+                if ours and response.status == 401 and num_challenges < _MAX_CHALLENGES:
                     challenge = response.headers.get("WWW-Authenticate", "")
                 elif response.status in (301, 302, 303, 307, 308):
+                    self._authorization.accepted(shown)
                     url = _next(url, response)
                     continue
                 else:
+                    self._authorization.accepted(shown if response.status != 401 else "")
                     yield response
                     return
-            challenged = True
-            self._authorization = await self._token(challenge)
+            num_challenges += 1
+            await self._authorization.renew(challenge, shown)
         raise RegistryError(f"{self._origin} redirects more than {_MAX_HOPS} times")
-
-    async def _token(self, challenge: str) -> str:
-        """An ``Authorization`` header for whoever asks without a name."""
-        scheme, _, rest = challenge.partition(" ")
-        if scheme.lower() != "bearer":
-            raise RegistryError(
-                f"unauthorized: {self._origin} wants {scheme or 'a'} login, and there is none for it", 401
-            )
-        given = {a or c: b or d for a, b, c, d in _PARAMETER.findall(rest)}
-        realm = given.get("realm", "")
-        if urlsplit(realm).scheme not in ("https", urlsplit(self._origin).scheme) or not urlsplit(realm).hostname:
-            raise RegistryError(f'{self._origin} sends clients for a token to "{realm}", which is not a safe address')
-        query = {name: given[name] for name in ("service", "scope") if name in given}
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        async with self._transport.request("GET", url) as response:
-            data = await _all(response, _MAX_TOKEN_BYTES)
-        if response.status != 200:
-            raise RegistryError(f"unauthorized: access denied by {_origin_of(realm)} (status {response.status})", 401)
-        try:
-            document = orjson.loads(data)
-            return f"Bearer {document.get('token') or document['access_token']}"
-        except (orjson.JSONDecodeError, KeyError, AttributeError) as exc:
-            raise RegistryError(f"{_origin_of(realm)} sends no token") from exc
-
-
-def _own_token(host: str) -> str:
-    token = os.environ.get("HF_TOKEN", "").strip()
-    return f"Bearer {token}" if token and host.lower() in _HUGGING_FACE else ""
 
 
 def _chosen(entries: list[Any]) -> Digest:
@@ -252,7 +285,7 @@ def _chosen(entries: list[Any]) -> Digest:
     try:
         return Digest.parse(str(min(found, key=platform)["digest"]))
     except (ValueError, KeyError, InvalidDigest) as exc:
-        raise RegistryError("pull model manifest: it is an index that names no manifest") from exc
+        raise RegistryError("it is an index that names no manifest") from exc
 
 
 def _next(url: str, response: aiohttp.ClientResponse) -> str:
@@ -266,7 +299,7 @@ def _next(url: str, response: aiohttp.ClientResponse) -> str:
 
 def _origin_of(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{normal_host(parts.netloc)}"
 
 
 def _body(response: aiohttp.ClientResponse, digest: Digest, first: int, end: int, size: int) -> Body:
@@ -303,17 +336,8 @@ def _failed(what: str, response: aiohttp.ClientResponse, body: bytes) -> Registr
     text = body[:1000].decode(errors="replace").strip()
     wait = response.headers.get("Retry-After", "")
     return RegistryError(
-        f"{what}: {response.status}" + (f": {text}" if text else ""),
+        ": ".join(filter(None, (what, str(response.status), text))),
         response.status,
         temporary=response.status in (408, 425, 429) or response.status >= 500,
         retry_after_s=float(wait) if wait.isdigit() else 0,
     )
-
-
-async def _all(response: aiohttp.ClientResponse, most: int) -> bytes:
-    data = bytearray()
-    while chunk := await response.content.read(1 << 16):
-        data += chunk
-        if len(data) > most:
-            raise RegistryError(f"{_origin_of(str(response.url))} sends more than {most} bytes where few are expected")
-    return bytes(data)

@@ -336,7 +336,7 @@ def _deadline(keep_alive_s: float) -> datetime:
 
 
 def _shape(spec: ModelSpec, cache_type: str) -> Shape:
-    files = (spec.weights, *spec.adapters, *spec.projectors)
+    files = (*spec.all_weights, *spec.adapters, *spec.projectors)
     facts = spec.facts
     return Shape(
         weights_bytes=sum(path.stat().st_size for path in files),
@@ -359,6 +359,7 @@ def planned_config(
     flash: dict[str, Literal["auto", "on", "off"]] = {"1": "on", "true": "on", "on": "on", "auto": "auto"}
     config = EngineConfig(
         weights=spec.weights,
+        more_weights=spec.more_weights,
         adapters=spec.adapters,
         projector=spec.projectors[0] if spec.projectors else None,
         context=planned.context,

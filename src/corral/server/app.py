@@ -18,11 +18,12 @@ from corral.config import Settings
 from corral.dialects.native.errors import refusal_of
 from corral.engine.process import WORKER
 from corral.errors import CorralError
+from corral.hardware import total_memory_bytes
 from corral.library import Library
-from corral.registry import Transfers
+from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import distribution, native, transfers
+from corral.server import blobs, distribution, native, transfers
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import Entrance
@@ -44,6 +45,9 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("DELETE",), "/api/delete", native.delete),
     (("POST",), "/api/pull", transfers.pull),
     (("POST",), "/api/push", transfers.push),
+    (("POST",), "/api/verify", transfers.verify),
+    (("POST",), "/api/prune", transfers.prune),
+    (("HEAD", "POST"), "/api/blobs/{digest}", blobs.blob),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
     (("HEAD", "GET"), "/v2/", distribution.base),
@@ -60,12 +64,15 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         library = Library(Store(settings.models), settings.go_template)
         if not settings.no_prune:
-            await to_thread.run_sync(library.store.prune)
+            await to_thread.run_sync(library.store.tidy)
         async with (
             EnginePool(settings, worker) as pool,
-            Transfers(library.store, offline=settings.offline, prune=not settings.no_prune) as transfers,
+            Transfers(
+                library.store, Outside.of(settings), prune=not settings.no_prune, memory_bytes=total_memory_bytes()
+            ) as transfers,
         ):
-            app.state.corral = State(settings, library, transfers, pool, Sessions(pool), inflight)
+            through = PullThrough(library.store, transfers)
+            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight)
             yield
 
     app = FastAPI(

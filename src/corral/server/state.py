@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from corral.config import Settings
 from corral.library import Library
-from corral.registry import Transfers
+from corral.registry import PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.inflight import Inflight
@@ -21,6 +21,7 @@ class State:
     settings: Settings
     library: Library
     transfers: Transfers
+    through: PullThrough
     pool: EnginePool
     sessions: Sessions
     inflight: Inflight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -12,12 +13,19 @@ from starlette.types import Receive, Scope, Send
 
 from corral.dialects.native import answers, transfers
 from corral.dialects.native.errors import Refusal, refusal_of
-from corral.dialects.native.requests import Transfer
+from corral.dialects.native.requests import Prune, Transfer, Verify
 from corral.errors import CorralError
-from corral.registry import Progress
+from corral.library import Verification
+from corral.names import ModelName
+from corral.registry import Credential, Progress, Reach, Wish
+from corral.server.guard import is_loopback
 from corral.server.inflight import SHUTTING_DOWN
-from corral.server.native import JSON, NDJSON, error_response, reference
+from corral.server.native import JSON, NDJSON, reference
 from corral.server.state import State
+
+UNUSED_S = 3600.0  # files that were brought for a model have been made one of by then
+PARTIAL_S = 30 * 86_400.0
+_JSON = "application/json"  # errors of work that had begun, in Ollama's words: without a charset
 
 
 async def pull(request: Request) -> Response:
@@ -25,7 +33,7 @@ async def pull(request: Request) -> Response:
     state = State.of(request)
     wanted = Transfer.decode(await request.body(), "PullRequest")
     name = reference(wanted.model, empty=Refusal(400, "invalid model name"))
-    return _Steps(state, state.transfers.pull(name, insecure=wanted.insecure), stream=wanted.stream)
+    return _Steps(state, state.transfers.pull(name, _wish(request, wanted, name)), stream=wanted.stream)
 
 
 async def push(request: Request) -> Response:
@@ -35,7 +43,47 @@ async def push(request: Request) -> Response:
     name = reference(wanted.model, empty=Refusal(400, "model is required"))
     if await to_thread.run_sync(state.library.store.find, name) is None:
         raise Refusal(404, f"model '{wanted.model}' not found")
-    return _Steps(state, state.transfers.push(name, insecure=wanted.insecure), stream=wanted.stream)
+    return _Steps(state, state.transfers.push(name, _wish(request, wanted, name)), stream=wanted.stream)
+
+
+def _wish(request: Request, wanted: Transfer, name: ModelName) -> Wish:
+    credential = Credential.for_host(name.host, wanted.username, wanted.password) if wanted.password else None
+    return Wish(wanted.insecure, credential, reach_of(request))
+
+
+def reach_of(request: Request) -> Reach:
+    """How far the names may reach that come with ``request``: who is on this machine may name any address."""
+    client = request.client.host if request.client else ""
+    if is_loopback(client) and not {"forwarded", "x-forwarded-for"} & set(request.headers):
+        return Reach.EVERYWHERE
+    return Reach.NETWORKS if State.of(request).settings.private_registries else Reach.INTERNET
+
+
+async def verify(request: Request) -> Response:
+    """``POST /api/verify``."""
+    state = State.of(request)
+    wanted = Verify.decode(await request.body())
+    empty = Refusal(400, "invalid model name")
+    names = [reference(model, empty=empty) for model in wanted.models]
+    for name, model in zip(names, wanted.models, strict=True):
+        if await to_thread.run_sync(state.library.store.find, name) is None:
+            raise Refusal(404, f"model '{model}' not found")
+    wish = Wish(wanted.insecure, reach=reach_of(request))
+    steps = Verification(state.library, state.transfers).run(names, repair=wanted.repair, wish=wish)
+    return _Steps(state, steps, stream=wanted.stream)
+
+
+async def prune(request: Request) -> Response:
+    """``POST /api/prune``."""
+    wanted = Prune.decode(await request.body())
+    age = wanted.older_than_s
+    work = partial(
+        State.of(request).library.store.prune,
+        unused_s=UNUSED_S if age is None else age,
+        partial_s=PARTIAL_S if age is None else age,
+        dry_run=wanted.dry_run,
+    )
+    return Response(transfers.removed(await to_thread.run_sync(work)), media_type=JSON)
 
 
 class _Steps(Response):
@@ -69,7 +117,9 @@ class _Steps(Response):
         except CorralError as exc:
             failure = refusal_of(exc)
         if failure is not None and not begun:
-            await error_response(failure)(scope, receive, send)
+            await Response(answers.error_body(str(failure)), failure.status, failure.headers, _JSON)(
+                scope, receive, send
+            )
         elif begun:
             end = answers.error_line(str(failure)) if failure else b""
             await send({"type": "http.response.body", "body": end, "more_body": False})

@@ -11,9 +11,12 @@ import os
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from corral.errors import InvalidDigest
 from corral.names import Digest
 from corral.store.files import settle, sync_folder, translated
 from corral.store.locks import take_lock
@@ -33,7 +36,7 @@ class PartialBlob:
         self.num_pieces = -(-size // PIECE_BYTES)
         self.hashed = 0  # pieces from the beginning that are in the hash
         self._folder = folder
-        self._path = _data_path(folder, digest)
+        self._path = partial_path(folder, digest)
         self._log = log
         self._sums: list[int | None] = [None] * self.num_pieces
         self._num_done = 0
@@ -170,7 +173,26 @@ def bytes_on_their_way(folder: Path, digest: Digest, size: int) -> int:
     return max(0, min(size, records * PIECE_BYTES))
 
 
-def _data_path(folder: Path, digest: Digest) -> Path:
+def is_ours(name: str) -> bool:
+    """Whether a file of that name is one of ours, which have a lock."""
+    return "-partial.corral" in name or "-partial-note-" in name
+
+
+@contextmanager
+def left_alone(folder: Path, name: str) -> Iterator[bool]:
+    """Whether nobody fetches the blob of which ``name`` is one of the files; for as long as the block lasts nobody begins to."""
+    try:
+        digest = Digest.parse(name.partition("-partial")[0])
+        log = _log_path(folder, digest).open("rb")
+    except (InvalidDigest, OSError):
+        yield True
+        return
+    with log:
+        yield take_lock(log, wait=False)
+
+
+def partial_path(folder: Path, digest: Digest) -> Path:
+    """Where the bytes of a blob lie while it is on its way."""
     return folder / f"{digest.file_name}-partial.corral"
 
 

@@ -16,25 +16,31 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from corral.errors import CorruptManifest, InvalidDigest, InvalidName, ModelNotFound, StoreError
 from corral.names import Digest, ModelName
 from corral.store.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
+    BlobWriter,
+    HashedFile,
+    Placed,
     chunks_of,
+    is_wanted,
     translated,
     write_atomically,
     write_blob,
 )
 from corral.store.locks import locked
 from corral.store.manifest import Layer, Manifest
-from corral.store.partial import PartialBlob, bytes_on_their_way, open_partial
+from corral.store.partial import PartialBlob, bytes_on_their_way, is_ours, left_alone, open_partial, partial_path
 
 logger = logging.getLogger(__name__)
 
 _LEFTOVER_S = 24 * 3600
 _PARTIAL_S = 30 * 24 * 3600
+_BUSY_S = 300.0  # somebody may be writing: an upload, or Ollama, whose files have no lock
 
 
 Stamp = tuple[int, int]  # when a manifest was written (nanoseconds) and in which file: another one has another
@@ -52,12 +58,29 @@ class StoredManifest:
     stamp: Stamp
 
 
+LeftoverKind = Literal["unused blob", "partial download", "temporary file"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedFile:
+    """A file that went, and the bytes it took."""
+
+    name: str
+    kind: LeftoverKind
+    size_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a clean-up took away."""
+    """What a clean-up took away, or would. With ``blobs_unknown`` no blob was touched, since a manifest cannot be read."""
 
-    files: tuple[str, ...] = ()
-    size_bytes: int = 0
+    files: tuple[RemovedFile, ...] = ()
+    blobs_unknown: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size_bytes for file in self.files)
 
 
 class Note:
@@ -233,6 +256,11 @@ class Store:
         except OSError:
             return False
 
+    def wants_blob(self, digest: Digest) -> bool:
+        """Whether the blob is here; if it is, no clean-up takes it for the next hour. Raises `StoreError`."""
+        with translated(self.root):
+            return is_wanted(self.blob_path(digest))
+
     def read_part(self, digest: Digest, first: int, most: int) -> bytes:
         """At most ``most`` bytes of a blob, from the byte ``first`` on. Raises `StoreError`."""
         try:
@@ -241,6 +269,19 @@ class Store:
                 return file.read(most)
         except OSError as exc:
             raise StoreError(f"the file {digest} of the model store cannot be read: {exc.strerror}") from exc
+
+    def read_coming(self, digest: Digest, first: int, most: int) -> bytes:
+        """As `read_part`, of a blob that is perhaps still on its way; it may be finished at any moment."""
+        for path in (self.blob_path(digest), partial_path(self._blobs, digest), self.blob_path(digest)):
+            try:
+                with path.open("rb") as file:
+                    file.seek(first)
+                    return file.read(most)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise StoreError(f"the file {digest} of the model store cannot be read: {exc.strerror}") from exc
+        raise StoreError(f"the file {digest} is not in the model store any more")
 
     def note(self, digest: Digest, about: str) -> Note:
         """A line to remember about a blob and ``about``, for as long as half-done downloads are kept."""
@@ -256,14 +297,33 @@ class Store:
 
     def free_bytes(self) -> int:
         """Space that is left where blobs go."""
+        return shutil.disk_usage(self._existing_folder()).free
+
+    def device(self) -> int:
+        """The number of the device where blobs go; files of the same one can be linked."""
+        return self._existing_folder().stat().st_dev
+
+    def _existing_folder(self) -> Path:
         folder = self._blobs
         while not folder.exists():
             folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return folder
 
     def add_bytes(self, data: bytes, media_type: str) -> Layer:
         """Store ``data`` as a blob."""
         return self._add((data,), media_type)
+
+    def place(self, file: HashedFile) -> Placed:
+        """Make a file elsewhere a blob; how. It is to be done within `changing`, before the manifest that needs it.
+
+        A link has the age of the file it leads to, so a clean-up might take it for something old. Raises `StoreError`.
+        """
+        with self.changing(), translated(self.root):
+            return file.place(self._blobs)
+
+    def incoming(self) -> BlobWriter:
+        """A blob that somebody sends. Whatever is done with it raises `OSError`; see `translated`."""
+        return BlobWriter(self._blobs)
 
     def add_file(self, path: Path, media_type: str) -> Layer:
         """Store a copy of the file as a blob."""
@@ -278,38 +338,61 @@ class Store:
 
     # -- clean-up -----------------------------------------------------------------------------------------------
 
-    def prune(self) -> Removed:
-        """Remove what no model uses and nobody has touched for a day; half-done downloads stay for a month.
+    def prune(self, *, unused_s: float = _LEFTOVER_S, partial_s: float = _PARTIAL_S, dry_run: bool = False) -> Removed:
+        """Remove what no model uses, and half-done downloads, that nobody touched for so many seconds.
 
-        While any manifest cannot be read its blobs are unknown, so then no blob goes. A store that cannot be written is left alone.
+        What somebody works on stays. While a manifest cannot be read its blobs are unknown, so then no blob goes.
+        Raises `StoreError`.
         """
         if not self._blobs.is_dir():
             return Removed()
+        with self.changing():
+            return self._prune(unused_s, partial_s, dry_run)
+
+    def tidy(self) -> None:
+        """`prune` as it is done without being asked: what cannot be written is left alone."""
         try:
-            with self.changing():
-                return self._prune()
+            removed = self.prune()
         except StoreError as exc:
             logger.info("not cleaning up: %s", exc)
-            return Removed()
+            return
+        if removed.files:
+            logger.info("removed %d files that no model uses, %d bytes", len(removed.files), removed.size_bytes)
 
-    def _prune(self) -> Removed:
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Take the damaged file of a blob out of everyone's way, if there is one; where it then lies. Raises `StoreError`."""
+        path = self.blob_path(digest)
+        aside = path.with_name(f"{digest.file_name}-damaged{TEMPORARY_SUFFIX}")
+        with self.changing(), translated(self.root):
+            try:
+                path.replace(aside)
+            except FileNotFoundError:
+                return None
+        return aside
+
+    def _prune(self, unused_s: float, partial_s: float, dry_run: bool) -> Removed:
         used, now = self._used(), time.time()
-        files, size = [], 0
-        for path in self._blobs.iterdir():
+        files = []
+        for path in sorted(self._blobs.iterdir()):
             try:
                 status = path.stat()
             except OSError:
                 continue
-            if _is_leftover(path.name, used, now - status.st_mtime):
-                with translated(self.root):
+            kind = _kind_of_leftover(path.name, used)
+            if kind is None or now - status.st_mtime < (partial_s if kind == "partial download" else unused_s):
+                continue
+            if kind != "unused blob" and not is_ours(path.name) and now - status.st_mtime < _BUSY_S:
+                continue
+            with left_alone(self._blobs, path.name) as alone, translated(self.root):
+                if not alone:
+                    continue
+                if not dry_run:
                     path.unlink(missing_ok=True)
-                files.append(path.name)
-                size += status.st_size
-        with translated(self.root):
-            self._remove_empty_folders()
-        if files:
-            logger.info("removed %d files that no model uses, %d bytes", len(files), size)
-        return Removed(tuple(files), size)
+            files.append(RemovedFile(path.name, kind, _bytes_on_disk(status)))
+        if not dry_run:
+            with translated(self.root):
+                self._remove_empty_folders()
+        return Removed(tuple(files), blobs_unknown=used is None)
 
     def _used(self) -> set[Digest] | None:
         """The blobs that manifests refer to; ``None`` when that cannot be known."""
@@ -358,13 +441,18 @@ def _spellings(folder: Path, parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
             yield (name,)
 
 
-def _is_leftover(name: str, used: set[Digest] | None, age_s: float) -> bool:
-    if name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX):
-        return age_s > _LEFTOVER_S
-    if "-partial" in name:
-        return age_s > _PARTIAL_S
+def _kind_of_leftover(name: str, used: set[Digest] | None) -> LeftoverKind | None:
+    """What a file among the blobs is that no model needs; ``None`` for one that stays, and for what is not ours to judge."""
+    if "-partial" in name or name.endswith(".tmp"):  # the latter of Ollama's, for models of many small files
+        return "partial download"
     try:
         digest = Digest.parse(name)
     except InvalidDigest:
-        return False  # not ours to judge
-    return used is not None and digest not in used and age_s > _LEFTOVER_S
+        return "temporary file" if name.startswith(TEMPORARY_PREFIX) else None
+    return "unused blob" if used is not None and digest not in used else None
+
+
+def _bytes_on_disk(status: os.stat_result) -> int:
+    """What a file takes; one that is full of holes takes less than its length."""
+    blocks = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else min(status.st_size, blocks * 512)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from corral.dialects import gojson
 from corral.dialects.gojson import Fields
-from corral.durations import quoted
+from corral.durations import parse_age, quoted
 from corral.engine.base import Json, Message, OutputFormat, ToolCall
 from corral.errors import InvalidRequest
 from corral.library import ModelSpec
@@ -157,15 +157,55 @@ class Transfer:
     model: str
     insecure: bool
     stream: bool
+    username: str
+    password: str = field(repr=False)
 
     @classmethod
     def decode(cls, body: bytes, kind: str) -> Transfer:
         """Raises `InvalidRequest`."""
         fields = Fields.of(gojson.parse(body), kind)
         model, stream = _model_or_name(fields), fields.boolean("stream")
-        for name in ("username", "password"):
-            fields.string(name)  # checked like the rest; a registry is not asked with them
-        return cls(model, fields.boolean("insecure") or False, True if stream is None else stream)
+        username, password = (fields.string(name) or "" for name in ("username", "password"))
+        return cls(model, fields.boolean("insecure") or False, True if stream is None else stream, username, password)
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """``POST /api/prune``, which is ours. Ages are seconds; ``None`` is what is usual for its kind."""
+
+    older_than_s: float | None
+    dry_run: bool
+
+    @classmethod
+    def decode(cls, body: bytes) -> Prune:
+        """Raises `InvalidRequest`."""
+        fields = Fields.of(gojson.parse(body), "PruneRequest")
+        age = fields.string("older_than")
+        return cls(None if age is None else parse_age(age), fields.boolean("dry_run") or False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """``POST /api/verify``, which is ours. No ``models`` are all."""
+
+    models: tuple[str, ...]
+    repair: bool
+    insecure: bool
+    stream: bool
+
+    @classmethod
+    def decode(cls, body: bytes) -> Verify:
+        """Raises `InvalidRequest`."""
+        fields = Fields.of(gojson.parse(body), "VerifyRequest")
+        models, stream = fields.array("models", "[]string") or [], fields.boolean("stream")
+        if not all(isinstance(model, str) for model in models):
+            raise InvalidRequest('"models" is a list of names')
+        return cls(
+            tuple(models),
+            fields.boolean("repair") or False,
+            fields.boolean("insecure") or False,
+            True if stream is None else stream,
+        )
 
 
 def decode_delete(body: bytes) -> str:

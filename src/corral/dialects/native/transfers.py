@@ -6,6 +6,13 @@ from typing import Any
 
 from corral.dialects.gojson import dumps
 from corral.registry import Progress
+from corral.store import Removed
+
+
+def removed(what: Removed) -> bytes:
+    """What a clean-up took away."""
+    files = [{"name": file.name, "kind": file.kind, "size": file.size_bytes} for file in what.files]
+    return dumps({"files": files, "size": what.size_bytes, "blobs_unknown": what.blobs_unknown})
 
 
 def progress(step: Progress) -> bytes:
