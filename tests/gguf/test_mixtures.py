@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import gguf
 import pytest
 
 from corral.errors import QuantizationError
-from corral.gguf.mixtures import MIXTURES, Hyperparameters, mixture, tensor_types
+from corral.gguf import read_gguf
+from corral.gguf.mixtures import MIXTURES, Hyperparameters, hyperparameters, mixture, tensor_types
 from tests.gguf.freeze import FROZEN, in_order, summary
 from tests.gguf.mixture_models import MODELS, tensor, transformer
 
@@ -51,6 +54,23 @@ def test_what_has_one_dimension_keeps_its_format(name: str) -> None:
     norm = tensor("blk.0.attn_norm.weight", 512, type_name="F32")
     bias = tensor("blk.0.attn_q.bias", 512, type_name="F32")
     assert set(tensor_types([norm, bias], Hyperparameters("llama", 1), mixture(name)).values()) == {"F32"}
+
+
+@pytest.mark.parametrize("arrays", [True, False])
+@pytest.mark.parametrize("layers", [2, 80])
+def test_of_a_number_for_each_layer_the_first_counts(tmp_path: Path, layers: int, arrays: bool) -> None:
+    path = tmp_path / "layers.gguf"
+    writer = gguf.GGUFWriter(path, "deci")
+    writer.add_block_count(layers)
+    writer.add_head_count([32] * layers)
+    writer.add_head_count_kv([8, *[0] * (layers - 1)])
+    writer.add_expert_count(4)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    found = hyperparameters(read_gguf(path, arrays=arrays))
+    assert found == Hyperparameters("deci", layers, 4, 32, 8)
+    assert found.queries_per_value == 4
 
 
 @pytest.mark.parametrize(

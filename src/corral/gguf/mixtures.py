@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from corral.errors import QuantizationError
-from corral.gguf.reader import GgufFile, TensorInfo, Value, printable
+from corral.gguf.reader import ArraySummary, GgufFile, TensorInfo, Value, printable
 from corral.gguf.types import FILE_TYPES, TENSOR_TYPES
 
 # A mixture's name, and the format of most of its tensors.
@@ -87,13 +87,15 @@ class Hyperparameters:
 
 
 def hyperparameters(file: GgufFile) -> Hyperparameters:
-    """Those of ``file``, of which the arrays with one element per layer must have been read."""
+    """Those of ``file``, which may have been read without its arrays; of those with one element per layer the first counts."""
     architecture = file.metadata.get("general.architecture")
     architecture = architecture if isinstance(architecture, str) else "unknown"
 
     def number(key: str, default: int) -> int:
         value: Value | None = file.metadata.get(f"{architecture}.{key}")
-        if isinstance(value, list):
+        if isinstance(value, ArraySummary):
+            value = value.first
+        elif isinstance(value, list):
             value = value[0] if value else None
         return value if isinstance(value, int) else default
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.errors import GgufError, QuantizationError
-from corral.gguf.mixtures import PLAIN, Hyperparameters, Mixture, hyperparameters, tensor_types
-from corral.gguf.reader import ArraySummary, GgufFile, TensorInfo, printable, read_gguf
+from corral.gguf.mixtures import PLAIN, Mixture, hyperparameters, tensor_types
+from corral.gguf.reader import GgufFile, TensorInfo, printable, read_gguf
 from corral.gguf.write import NewTensor, NewValue
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h: the layout of the quantised blocks
@@ -54,7 +54,7 @@ def plan(sources: Sequence[Path], target: Mixture, *, allow_requantize: bool = F
     found = [(part, tensor) for part in parts for tensor in _apart(part)]
     if len({tensor.name for _, tensor in found}) != len(found):
         raise GgufError("two parts of the model have a tensor of the same name")
-    types = tensor_types([tensor for _, tensor in found], _hyperparameters(parts[0]), target)
+    types = tensor_types([tensor for _, tensor in found], hyperparameters(parts[0]), target)
     tensors = tuple(
         PlannedTensor(part.path, tensor, NewTensor(tensor.name, types[tensor.name], tensor.shape))
         for part, tensor in found
@@ -93,15 +93,6 @@ def _apart(part: GgufFile) -> tuple[TensorInfo, ...]:
             raise GgufError(f"{part.path.name} cannot be used: two of its tensors lie over each other")
         end = tensor.offset + tensor.size_bytes
     return part.tensors
-
-
-def _hyperparameters(file: GgufFile) -> Hyperparameters:
-    """Those of ``file``, which was read without long arrays: one per layer may be among them."""
-    architecture = file.metadata.get("general.architecture")
-    heads = (file.metadata.get(f"{architecture}.attention.{key}") for key in ("head_count", "head_count_kv"))
-    if any(isinstance(value, ArraySummary) for value in heads):
-        return hyperparameters(read_gguf(file.path))
-    return hyperparameters(file)
 
 
 def _check_type(planned: PlannedTensor, allow_requantize: bool) -> None:

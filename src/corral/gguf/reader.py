@@ -63,9 +63,10 @@ class Float32(float):
 
 @dataclass(frozen=True, slots=True)
 class ArraySummary:
-    """An array that was left out: how many elements it has."""
+    """An array that was left out: how many elements it has, and the first of them if they are numbers."""
 
     count: int
+    first: int | float | None = field(default=None, compare=False)
 
 
 Value = int | float | str | bool | list["Value"] | ArraySummary
@@ -191,7 +192,7 @@ class _Reader:
         if scalar is not None:
             start = self._take(count * scalar.size)
             if leave_out:
-                return ArraySummary(count)
+                return ArraySummary(count, scalar.unpack_from(self._data, start)[0])
             values = struct.unpack_from(f"<{count}{scalar.format[-1]}", self._data, start)
             convert: Callable[[int | float], Value] = bool if kind == _BOOL else Float32 if kind == _FLOAT32 else _same
             return [convert(value) for value in values]
