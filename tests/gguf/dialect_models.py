@@ -47,6 +47,7 @@ class Twins:
     eyes: tuple[Tensor, ...] = ()
     clip: Mapping[str, Any] = field(default_factory=dict)
     more_tokens: int = 0  # of the dialect's vocabulary
+    lost: tuple[Tensor, ...] = ()  # of the dialect's file, for which there is no room in llama.cpp's
 
     def write(self, folder: Path) -> tuple[Path, Path, Path | None]:
         """The model in Ollama's dialect, in llama.cpp's, and its projector in llama.cpp's."""
@@ -55,7 +56,7 @@ class Twins:
             {f"{self.theirs}.{k}": v for k, v in self.both.items()} | tokenizer(self.more_tokens) | self.only_theirs
         )
         ours = {f"{self.ours}.{k}": v for k, v in self.both.items()} | tokenizer() | self.only_ours
-        every = sorted((*self.tensors, *self.eyes), key=lambda tensor: tensor.theirs)
+        every = sorted((*self.tensors, *self.eyes, *self.lost), key=lambda tensor: tensor.theirs)
         original = write(
             folder / "theirs.gguf",
             self.theirs,
@@ -71,7 +72,7 @@ class Twins:
     def _numbers(self) -> dict[Tensor, NDArray[np.float32]]:
         random = np.random.default_rng(7)
         found = {}
-        for tensor in (*self.tensors, *self.eyes):
+        for tensor in (*self.tensors, *self.eyes, *self.lost):
             drawn = random.standard_normal(tensor.shape, np.float32) * np.float32(0.15)
             if "norm" in tensor.ours or ".ln" in tensor.ours or "post_ln" in tensor.ours:
                 drawn += 1
@@ -422,6 +423,128 @@ QWEN25VL = Twins(
     },
 )
 
+MISTRAL3 = Twins(
+    theirs="mistral3",
+    ours="mistral3",
+    both=BASE | {"rope.scaling.type": "yarn", "rope.scaling.factor": 8.0, "rope.scaling.original_context_length": 16},
+    only_theirs={
+        "tokenizer.ggml.pre": "default",
+        "mistral3.rope.scaling.beta_fast": 30.0,
+        "mistral3.rope.scaling.beta_slow": 2.0,
+        "mistral3.rope.scaling.mscale_all_dim": 0.5,
+        "mistral3.rope.scaling_beta": 0.3,
+        "mistral3.vision.block_count": LAYERS,
+    },
+    only_ours={
+        "tokenizer.ggml.pre": "tekken",
+        "mistral3.rope.scaling.yarn_beta_fast": 30.0,
+        "mistral3.rope.scaling.yarn_beta_slow": 2.0,
+        "mistral3.rope.scaling.yarn_log_multiplier": 0.5,
+        "mistral3.attention.temperature_scale": 0.3,
+    },
+    tensors=(
+        *WORDS,
+        *_same((TOKENS, WIDTH), "output.weight"),
+        *_blocks(*ATTENTION, OUTPUT, *FORWARD, _as("attn_norm.weight", (WIDTH,)), _as("ffn_norm.weight", (WIDTH,))),
+    ),
+    lost=tuple(_same((EYES, EYES), "v.blk.0.attn_q.weight", "mm.linear_1.weight")),
+)
+
+BROAD = 128  # numbers per head, as all models of Qwen3-VL have
+QWEN3VL = Twins(
+    theirs="qwen3vl",
+    ours="qwen3vl",
+    both=BASE | {"attention.key_length": BROAD, "attention.value_length": BROAD},
+    only_theirs={"qwen3vl.vision.deepstack_visual_indexes": [0], "qwen3vl.vision.block_count": LAYERS},
+    only_ours={"qwen3vl.rope.dimension_sections": [24, 20, 20, 0], "qwen3vl.n_deepstack_layers": 1},
+    tensors=(
+        *WORDS,
+        *_same((TOKENS, WIDTH), "output.weight"),
+        *_blocks(
+            *FORWARD,
+            _as("attn_q.weight", (HEADS * BROAD, WIDTH)),
+            _as("attn_k.weight", (KV_HEADS * BROAD, WIDTH)),
+            _as("attn_v.weight", (KV_HEADS * BROAD, WIDTH)),
+            _as("attn_output.weight", (WIDTH, HEADS * BROAD)),
+            _as("attn_q_norm.weight", (BROAD,)),
+            _as("attn_k_norm.weight", (BROAD,)),
+            _as("attn_norm.weight", (WIDTH,)),
+            _as("ffn_norm.weight", (WIDTH,)),
+        ),
+    ),
+    lost=tuple(_same((EYES, EYES), "v.blk.0.attn_q.weight", "v.merger.linear_fc1.weight")),
+)
+
+QUERY_RANK, RANK, TURNED, LATENT = (
+    24,
+    32,
+    8,
+    16,
+)  # of the compressed attention; numbers of a head that turn, and that do not
+GLM4_FLASH = Twins(
+    theirs="glm4moelite",
+    ours="deepseek2",
+    both={k: v for k, v in BASE.items() if k != "attention.head_count_kv"}
+    | {
+        "leading_dense_block_count": 1,
+        "attention.q_lora_rank": QUERY_RANK,
+        "attention.kv_lora_rank": RANK,
+        "rope.dimension_count": TURNED,
+        "expert_count": EXPERTS,
+        "expert_used_count": 2,
+        "expert_shared_count": 1,
+        "expert_feed_forward_length": FEED,
+        "expert_weights_scale": 1.8,
+        "expert_weights_norm": True,
+        "expert_gating_func": 2,
+        "vocab_size": TOKENS,
+    },
+    only_theirs={
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.eos_token_ids": [2, 1, 0],
+        "glm4moelite.attention.head_count_kv": HEADS,
+        "glm4moelite.attention.key_length": LATENT + TURNED,
+        "glm4moelite.attention.value_length": LATENT + TURNED,
+        "glm4moelite.attention.key_length_mla": RANK + TURNED,
+        "glm4moelite.attention.value_length_mla": RANK,
+    },
+    only_ours={
+        "tokenizer.ggml.pre": "glm4",
+        "tokenizer.ggml.eot_token_id": 1,
+        "tokenizer.ggml.eom_token_id": 0,
+        "deepseek2.attention.head_count_kv": 1,
+        "deepseek2.attention.key_length": RANK + TURNED,
+        "deepseek2.attention.value_length": RANK,
+        "deepseek2.attention.key_length_mla": LATENT + TURNED,
+        "deepseek2.attention.value_length_mla": LATENT + TURNED,
+        "deepseek2.expert_group_count": 1,
+        "deepseek2.expert_group_used_count": 1,
+    },
+    tensors=(
+        *WORDS,
+        *_same((TOKENS, WIDTH), "output.weight"),
+        *_blocks(
+            _as("attn_norm.weight", (WIDTH,)),
+            _as("attn_q_a_norm.weight", (QUERY_RANK,)),
+            _as("attn_kv_a_norm.weight", (RANK,)),
+            _as("attn_q_a.weight", (QUERY_RANK, WIDTH)),
+            _as("attn_q_b.weight", (HEADS * (LATENT + TURNED), QUERY_RANK)),
+            _as("attn_kv_a_mqa.weight", (RANK + TURNED, WIDTH)),
+            _as("attn_k_b.weight", (HEADS, RANK, LATENT)),
+            _as("attn_v_b.weight", (HEADS, LATENT + TURNED, RANK)),
+            _as("attn_output.weight", (WIDTH, HEADS * (LATENT + TURNED))),
+            _as("ffn_norm.weight", (WIDTH,)),
+        ),
+        *(Tensor(f"blk.0.{name}", f"blk.0.{name}", shape) for name, _, shape in FORWARD),
+        *_same((EXPERTS, WIDTH), "blk.1.ffn_gate_inp.weight"),
+        *_same((EXPERTS,), "blk.1.exp_probs_b.bias"),
+        *_same((EXPERTS, FEED, WIDTH), "blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight"),
+        *_same((EXPERTS, WIDTH, FEED), "blk.1.ffn_down_exps.weight"),
+        *_same((FEED, WIDTH), "blk.1.ffn_gate_shexp.weight", "blk.1.ffn_up_shexp.weight"),
+        *_same((WIDTH, FEED), "blk.1.ffn_down_shexp.weight"),
+    ),
+)
+
 TWINS = {
     "olmo3": OLMO3,
     "gptoss": GPT_OSS,
@@ -429,4 +552,7 @@ TWINS = {
     "gemma3": GEMMA3,
     "embeddinggemma": EMBEDDING_GEMMA,
     "qwen25vl": QWEN25VL,
+    "mistral3": MISTRAL3,
+    "qwen3vl": QWEN3VL,
+    "glm4moelite": GLM4_FLASH,
 }
