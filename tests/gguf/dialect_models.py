@@ -545,6 +545,89 @@ GLM4_FLASH = Twins(
     ),
 )
 
+LLAMA4_EXPERTS = (
+    _as("ffn_gate_inp.weight", (EXPERTS, WIDTH)),
+    _as("ffn_gate_exps.weight", (EXPERTS, FEED, WIDTH)),
+    _as("ffn_up_exps.weight", (EXPERTS, FEED, WIDTH)),
+    _as("ffn_down_exps.weight", (EXPERTS, WIDTH, FEED)),
+    _as("ffn_gate_shexp.weight", (FEED, WIDTH)),
+    _as("ffn_up_shexp.weight", (FEED, WIDTH)),
+    _as("ffn_down_shexp.weight", (WIDTH, FEED)),
+)
+SEEN = (SIDE // PATCH) ** 2 + 1  # places of an image, and the one for the whole of it
+LLAMA4 = Twins(
+    theirs="llama4",
+    ours="llama4",
+    both=BASE
+    | {
+        "block_count": 4,  # the last attends to everything, which the engine needs one to do
+        "interleave_moe_layer_step": 2,
+        "expert_count": EXPERTS,
+        "expert_used_count": 1,
+        "expert_feed_forward_length": FEED,
+    },
+    only_theirs={
+        "llama4.vision.feed_forward_length": 2 * EYES,
+        "llama4.vision.layer_norm_epsilon": 1e-5,
+        "llama4.vision.pixel_shuffle_ratio": 0.5,
+        **{f"llama4.vision.{key}": value for key, value in CLIP_SIZES.items()},
+    },
+    only_ours={},
+    tensors=(
+        *WORDS,
+        *_same((TOKENS, WIDTH), "output.weight"),
+        *_blocks(*ATTENTION, OUTPUT, _as("attn_norm.weight", (WIDTH,)), _as("ffn_norm.weight", (WIDTH,)), layers=4),
+        *(
+            Tensor(f"blk.{n}.{name}", f"blk.{n}.{name}", shape)
+            for layers, tensors in (((0, 2), FORWARD), ((1, 3), LLAMA4_EXPERTS))
+            for n in layers
+            for name, _, shape in tensors
+        ),
+    ),
+    eyes=(
+        Tensor("v.patch_embedding.weight", "v.patch_embd.weight", (EYES, 3 * PATCH * PATCH)),
+        Tensor("v.class_embedding", "v.class_embd", (EYES,)),
+        Tensor("v.positional_embedding_vlm", "v.position_embd.weight", (SEEN, EYES)),
+        *(
+            Tensor(f"v.layernorm_{x}.{y}", f"v.{x}_ln.{y}", (EYES,))
+            for x in ("pre", "post")
+            for y in ("weight", "bias")
+        ),
+        Tensor("v.vision_adapter.mlp.fc1.weight", "mm.model.mlp.1.weight", (EYES, 4 * EYES)),
+        Tensor("v.vision_adapter.mlp.fc2.weight", "mm.model.mlp.2.weight", (EYES, EYES)),
+        Tensor("mm.linear_1.weight", "mm.model.fc.weight", (WIDTH, EYES)),
+        *_blocks(
+            *((f"attn_{x}.weight", f"attn_{x}.weight", (EYES, EYES)) for x in "qkv"),
+            *((f"attn_{x}.bias", f"attn_{x}.bias", (EYES,)) for x in "qkv"),
+            ("attn_output.weight", "attn_out.weight", (EYES, EYES)),
+            ("attn_output.bias", "attn_out.bias", (EYES,)),
+            *(
+                (f"{x}_norm.{y}", f"ln{n}.{y}", (EYES,))
+                for n, x in ((1, "attn"), (2, "ffn"))
+                for y in ("weight", "bias")
+            ),
+            ("mlp.fc1.weight", "ffn_up.weight", (2 * EYES, EYES)),
+            ("mlp.fc1.bias", "ffn_up.bias", (2 * EYES,)),
+            ("mlp.fc2.weight", "ffn_down.weight", (EYES, 2 * EYES)),
+            ("mlp.fc2.bias", "ffn_down.bias", (EYES,)),
+            prefix="v.blk",
+        ),
+    ),
+    clip={
+        "general.type": "mmproj",
+        "clip.has_vision_encoder": True,
+        "clip.projector_type": "llama4",
+        "clip.use_gelu": True,
+        "clip.vision.feed_forward_length": 2 * EYES,
+        "clip.vision.projection_dim": WIDTH,
+        "clip.vision.projector.scale_factor": 2,
+        "clip.vision.attention.layer_norm_epsilon": 1e-5,
+        "clip.vision.image_mean": [0.5, 0.5, 0.5],
+        "clip.vision.image_std": [0.5, 0.5, 0.5],
+        **{f"clip.vision.{key}": value for key, value in CLIP_SIZES.items()},
+    },
+)
+
 TWINS = {
     "olmo3": OLMO3,
     "gptoss": GPT_OSS,
@@ -552,6 +635,7 @@ TWINS = {
     "gemma3": GEMMA3,
     "embeddinggemma": EMBEDDING_GEMMA,
     "qwen25vl": QWEN25VL,
+    "llama4": LLAMA4,
     "mistral3": MISTRAL3,
     "qwen3vl": QWEN3VL,
     "glm4moelite": GLM4_FLASH,
