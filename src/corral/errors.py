@@ -12,6 +12,7 @@
     │   └── CorruptManifest     one manifest is not what it should be
     ├── RegistryError           a registry cannot be reached, refuses, or sends what it should not
     ├── GgufError               a file is not a GGUF that can be read
+    ├── ConversionError         files are not a model that can be made into a GGUF
     ├── ServerBusy              too many requests wait already
     ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
     ├── ServerError             a server answered with an error
@@ -102,6 +103,10 @@ class RegistryError(CorralError):
 
 class GgufError(CorralError):
     """A file is not a GGUF, or not one that can be read safely."""
+
+
+class ConversionError(CorralError):
+    """Files are damaged, incomplete, or of a model that cannot be converted."""
 
 
 class ServerBusy(CorralError):
