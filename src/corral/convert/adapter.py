@@ -94,9 +94,11 @@ def _check(config: Config) -> None:
     for key in ("use_dora", "fan_in_fan_out", "lora_bias"):
         if config.flag(key, False):
             raise ConversionError(f'adapter_config.json: "{key}" is not supported')
-    for key in ("alpha_pattern", "rank_pattern"):
-        if config.section(key):
-            raise ConversionError(f'adapter_config.json: "{key}" is not supported; the engine has one scale for all')
+    # The engine divides one alpha by the rank of each matrix.
+    if config.section("alpha_pattern") or (config.section("rank_pattern") and config.flag("use_rslora", False)):
+        raise ConversionError(
+            'adapter_config.json: "alpha_pattern", or "rank_pattern" with "use_rslora", is not supported'
+        )
     if config.has("modules_to_save") and config.texts("modules_to_save"):
         raise ConversionError(
             'adapter_config.json: "modules_to_save" is not supported; merge the adapter into its model'

@@ -13,7 +13,8 @@ import orjson
 from corral.convert.safetensors import Tensor, read_safetensors
 from corral.errors import ConversionError
 
-MAX_JSON_BYTES = 128 << 20  # the largest tokenizer.json known has 35 MB
+MAX_JSON_BYTES = 16 << 20
+MAX_TOKENIZER_BYTES = 64 << 20  # the largest known has 35 MB
 INDEX = "model.safetensors.index.json"
 
 
@@ -23,6 +24,7 @@ class Folder:
     def __init__(self, files: Mapping[str, Path]) -> None:
         named = {str(PurePosixPath(name.replace("\\", "/"))): path for name, path in files.items()}
         self._files = _without_common_folder(named)
+        self._parsed: dict[str, Any] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -38,7 +40,7 @@ class Folder:
         except KeyError:
             raise ConversionError(f"{name} is missing; it belongs to the model and must come with it") from None
 
-    def bytes(self, name: str, most: int = MAX_JSON_BYTES) -> bytes:
+    def bytes(self, name: str, most: int) -> bytes:
         """What is in the file. Raises `ConversionError` if it is missing or has more than ``most`` bytes."""
         path = self.path(name)
         if (size := path.stat().st_size) > most:
@@ -47,7 +49,7 @@ class Folder:
 
     def text(self, name: str) -> str:
         """A text file."""
-        return self.bytes(name, 16 << 20).decode(errors="replace")
+        return self.bytes(name, MAX_JSON_BYTES).decode(errors="replace")
 
     def json(self, name: str) -> dict[str, Any]:
         """The object in a file of JSON; empty where there is no such file."""
@@ -64,10 +66,13 @@ class Folder:
         return value if isinstance(value, list) else []
 
     def _json(self, name: str) -> Any:
-        try:
-            return orjson.loads(self.bytes(name))
-        except orjson.JSONDecodeError as exc:
-            raise ConversionError(f"{name} is not JSON: {exc}") from exc
+        if name not in self._parsed:
+            data = self.bytes(name, MAX_TOKENIZER_BYTES if name == "tokenizer.json" else MAX_JSON_BYTES)
+            try:
+                self._parsed[name] = orjson.loads(data)
+            except orjson.JSONDecodeError as exc:
+                raise ConversionError(f"{name} is not JSON: {exc}") from exc
+        return self._parsed[name]
 
     def tensors(self) -> list[Tensor]:
         """All tensors of the model's safetensors files. Raises `ConversionError` if a file of them is missing or damaged."""

@@ -83,7 +83,7 @@ class Rope:
         """What the cosines and sines are multiplied with, as Phi-3 has it."""
         if self._scaling.has("attention_factor"):
             return self._scaling.number("attention_factor")
-        scale = self._context / self._original_context
+        scale = self._scaling.number("factor", self._context / self._original_context)
         return math.sqrt(1 + math.log(scale) / math.log(self._original_context)) if scale > 1 else 1.0
 
     def _factors(self, key: str) -> list[float]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from corral.errors import ConversionError
 
-MAX_HEADER_BYTES = 16 << 20  # 150,000 tensors in one file
+MAX_HEADER_BYTES = 8 << 20  # 75,000 tensors in one file
 MAX_DIMENSIONS = 8
 _ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,

@@ -62,11 +62,13 @@ async def _run(request: Mapping[str, Any], target: Path, status: str) -> AsyncGe
             process.stdin.write(orjson.dumps(request) + b"\n")  # the pipe stays open: its end is the child's end
             while line := await process.stdout.readline():
                 message = orjson.loads(line)
+                if "total" in message:
+                    yield Progress(status, message["total"], message["completed"])
+                    continue
+                await process.wait()  # it said its last word
                 if error := message.get("error"):
                     raise ConversionError(error)
-                whole = bool(message.get("done"))
-                if not whole:
-                    yield Progress(status, message["total"], message["completed"])
+                whole = True
             if not whole:
                 raise ConversionError(_how_it_ended(await process.wait()))
     finally:

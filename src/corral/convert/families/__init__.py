@@ -5,15 +5,20 @@ from __future__ import annotations
 from corral.convert.config import Config
 from corral.convert.families.base import Families, Family
 from corral.convert.families.bert import Bert
+from corral.convert.families.gemma import Gemma2, Gemma3
 from corral.convert.families.llama import Llama
+from corral.convert.families.phi import Phi3
 from corral.convert.families.qwen import Qwen2, Qwen3
 from corral.convert.files import Folder
 from corral.errors import ConversionError
 
 FAMILIES: Families = {
     "BertModel": Bert,
+    "Gemma2ForCausalLM": Gemma2,
+    "Gemma3ForCausalLM": Gemma3,
     "LlamaForCausalLM": Llama,
     "MistralForCausalLM": Llama,
+    "Phi3ForCausalLM": Phi3,
     "Qwen2ForCausalLM": Qwen2,
     "Qwen3ForCausalLM": Qwen3,
 }

@@ -96,8 +96,16 @@ class Family:
 class Decoder(Family):
     """A model that generates text: rotary positions, norms by the root of the mean square, gated feed-forward."""
 
+    tied_by_default: ClassVar[bool] = False
+    activations: ClassVar[tuple[str, ...]] = ("silu", "swish")  # two names of one function
+
     def __init__(self, config: Config, folder: Folder) -> None:
         super().__init__(config, folder)
+        activation = config.text("hidden_activation") or config.text("hidden_act", self.activations[0])
+        if activation not in self.activations:
+            raise ConversionError(
+                f'config.json: the activation "{activation[:40]}" is not {self.activations[0]}, as it must be'
+            )
         self.width = config.count("hidden_size")
         self.heads = config.count("num_attention_heads")
         self.kv_heads = config.count("num_key_value_heads", self.heads)
@@ -133,8 +141,6 @@ class Decoder(Family):
     def is_tied(self) -> bool:
         """Whether the embeddings are the output matrix too."""
         return self.config.flag("tie_word_embeddings", self.tied_by_default)
-
-    tied_by_default: ClassVar[bool] = False
 
     def required(self) -> set[str]:
         untied = self.config.has("tie_word_embeddings") and not self.is_tied
