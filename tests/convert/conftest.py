@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 
 from corral.convert import Progress, convert_model
+from corral.convert.files import Folder
+from corral.convert.model import plan_model
 from corral.engine.base import EngineConfig
 from corral.engine.process import run_engine
 
@@ -21,6 +23,13 @@ async def converted(folder: Path, target: Path) -> Path:
     """``target``, once the model in ``folder`` is in it."""
     steps = [step async for step in convert_model(files_in(folder), target, name="test")]
     assert steps[-1] == Progress("converting model", steps[-1].total, steps[-1].total)
+    return target
+
+
+def converted_here(folder: Path, target: Path) -> Path:
+    """The same in this process, where a test is about what is written and not about how."""
+    plan = plan_model(Folder(files_in(folder)), "test")
+    assert list(plan.write(target))[-1] == plan.size_bytes
     return target
 
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from corral.convert import convert_adapter, convert_model
 from corral.engine.base import EngineConfig
 from corral.gguf import read_gguf
-from tests.convert.conftest import converted, files_in, running
+from tests.convert.conftest import converted_here, files_in, running
 from tests.convert.texts import TEXTS
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -62,7 +62,7 @@ async def check_logits(engine: httpx.AsyncClient, name: str, lengths: tuple[int,
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", [*BYTE_PAIRS, *PIECES])
 async def test_a_converted_model_has_the_logits_of_transformers(name: str, tmp_path: Path) -> None:
-    weights = await converted(PUBLISHED / name, tmp_path / "model.gguf")
+    weights = converted_here(PUBLISHED / name, tmp_path / "model.gguf")
     # Phi-3's factors are those for long texts as soon as the context is larger than it was trained for.
     for context, lengths in ((256, (1, 2, 7, 40)), (512, (300,))) if name == "phi3" else ((512, LENGTHS),):
         async with running(exact(weights, context), tmp_path / "log") as engine:
@@ -72,7 +72,7 @@ async def test_a_converted_model_has_the_logits_of_transformers(name: str, tmp_p
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", [*BYTE_PAIRS, *PIECES])
 async def test_a_converted_vocabulary_cuts_texts_as_the_published_one(name: str, tmp_path: Path) -> None:
-    weights = await converted(PUBLISHED / name, tmp_path / "model.gguf")
+    weights = converted_here(PUBLISHED / name, tmp_path / "model.gguf")
     async with running(exact(weights), tmp_path / "log") as engine:
         for text, expected in zip(TEXTS, expected_tokens(name), strict=True):
             body = {"content": text, "add_special": True, "parse_special": True}
@@ -98,9 +98,8 @@ async def test_pieces_without_a_tokenizer_model_are_found_in_the_merges(tmp_path
             assert (await engine.post("/tokenize", json=body)).json()["tokens"] == expected, text
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("name", ["llama", "gemma3", "phi3", "qwen3"])
-async def test_older_configurations_say_the_same_of_positions(name: str, tmp_path: Path) -> None:
+def test_older_configurations_say_the_same_of_positions(name: str, tmp_path: Path) -> None:
     """Until transformers 5 what is in "rope_parameters" was in other places."""
     folder = tmp_path / name
     shutil.copytree(PUBLISHED / name, folder)
@@ -114,14 +113,14 @@ async def test_older_configurations_say_the_same_of_positions(name: str, tmp_pat
     config["rope_theta"] = parameters.pop("rope_theta")
     config["rope_scaling"] = parameters | {"type": parameters.pop("rope_type")}
     (folder / "config.json").write_text(json.dumps(config))
-    old = await converted(folder, tmp_path / "old.gguf")
-    new = await converted(PUBLISHED / name, tmp_path / "new.gguf")
+    old = converted_here(folder, tmp_path / "old.gguf")
+    new = converted_here(PUBLISHED / name, tmp_path / "new.gguf")
     assert old.read_bytes() == new.read_bytes()
 
 
 @pytest.mark.anyio
 async def test_a_converted_adapter_does_to_its_model_what_peft_does(tmp_path: Path) -> None:
-    base = await converted(PUBLISHED / "llama", tmp_path / "base.gguf")
+    base = converted_here(PUBLISHED / "llama", tmp_path / "base.gguf")
     adapter = tmp_path / "adapter.gguf"
     assert [step async for step in convert_adapter(files_in(PUBLISHED / "llama-lora"), base, adapter)]
     assert read_gguf(adapter).metadata["general.type"] == "adapter"
@@ -129,10 +128,9 @@ async def test_a_converted_adapter_does_to_its_model_what_peft_does(tmp_path: Pa
         await check_logits(engine, "llama-lora")
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("name", "pre"), BYTE_PAIRS.items())
-async def test_special_tokens_and_padding_are_known(name: str, pre: str, tmp_path: Path) -> None:
-    metadata = read_gguf(await converted(PUBLISHED / name, tmp_path / "model.gguf")).metadata
+def test_special_tokens_and_padding_are_known(name: str, pre: str, tmp_path: Path) -> None:
+    metadata = read_gguf(converted_here(PUBLISHED / name, tmp_path / "model.gguf")).metadata
     assert metadata["tokenizer.ggml.pre"] == pre
     assert metadata["tokenizer.ggml.bos_token_id"] == 0
     assert metadata["tokenizer.ggml.eos_token_id"] == 1

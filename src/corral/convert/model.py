@@ -30,6 +30,7 @@ def plan_model(folder: Folder, name: str) -> Plan:
     writer.add_name(name)
     parameters = sum(math.prod(output.shape) for output in outputs)
     writer.add_size_label(size_label(parameters, 0, 0, 0))
+    writer.add_vocab_size(rows)
     family.describe(writer)
     family.vocabulary(rows).describe(writer)
     return Plan(writer, outputs)

@@ -31,22 +31,20 @@ class Progress:
     completed: int
 
 
-async def convert_model(files: Mapping[str, Path], target: Path, *, name: str = "") -> AsyncGenerator[Progress, None]:
-    """Convert a model to ``target``, which is whole when the generator ends and gone when it does not come to its end.
+def convert_model(files: Mapping[str, Path], target: Path, *, name: str = "") -> AsyncGenerator[Progress, None]:
+    """Convert a model to ``target``, which is whole when the generator ends and gone when it is closed before.
 
     ``files`` are those of one folder in the Hugging Face layout: names relative to it, and where the bytes are. ``name`` becomes
     ``general.name``. Raises `ConversionError`, for an architecture that is not supported too.
     """
     request = {"kind": "model", "files": _plain(files), "target": str(target), "name": name}
-    async for progress in _run(request, target, "converting model"):
-        yield progress
+    return _run(request, target, "converting model")
 
 
-async def convert_adapter(files: Mapping[str, Path], base: Path, target: Path) -> AsyncGenerator[Progress, None]:
+def convert_adapter(files: Mapping[str, Path], base: Path, target: Path) -> AsyncGenerator[Progress, None]:
     """Convert a LoRA adapter (PEFT's layout) for the model in the GGUF file ``base``; otherwise as `convert_model`."""
     request = {"kind": "adapter", "files": _plain(files), "target": str(target), "base": str(base)}
-    async for progress in _run(request, target, "converting adapter"):
-        yield progress
+    return _run(request, target, "converting adapter")
 
 
 def _plain(files: Mapping[str, Path]) -> dict[str, str]:

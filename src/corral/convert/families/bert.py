@@ -36,6 +36,7 @@ class Bert(Family):
         writer.add_layer_norm_eps(config.number("layer_norm_eps", 1e-12))
         writer.add_causal_attention(False)
         pooling = read_pooling(self.folder)
+        # sentence-transformers too takes the mean for a model that does not say.
         writer.add_pooling_type(PoolingType.MEAN if pooling is None else pooling)
         writer.add_token_type_count(config.count("type_vocab_size", 2))
 

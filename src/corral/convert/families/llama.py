@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gguf import MODEL_ARCH, GGUFWriter
+from gguf import MODEL_ARCH
 
 from corral.convert.families.base import Decoder, interleaved
 from corral.convert.plan import Change
@@ -13,10 +13,6 @@ class Llama(Decoder):
     """Mistral's sliding window is left out, as everywhere: the engine's Llama attends to all."""
 
     architecture = MODEL_ARCH.LLAMA
-
-    def describe(self, writer: GGUFWriter) -> None:
-        super().describe(writer)
-        writer.add_vocab_size(self.config.count("vocab_size"))
 
     def change(self, name: str, tensor: Tensor) -> Change | None:
         if name.endswith(("q_proj.weight", "q_proj.bias")):

@@ -98,13 +98,19 @@ def pre_tokeniser(rule: Any, *, ignores_merges: bool) -> str:
     kinds = [step.get("type") for step in steps]
     if steps and kinds[-1] == "ByteLevel" and not steps[-1].get("add_prefix_space"):
         own_words = steps[-1].get("use_regex", True)
-        if kinds == ["Split", "ByteLevel"] and not own_words and steps[0].get("behavior") == "Isolated":
-            pattern = steps[0].get("pattern")
-            name = _SPLITS.get(pattern.get("Regex", "") if isinstance(pattern, dict) else "")
-            if name is not None:
-                return "llama-bpe" if name == "dbrx" and ignores_merges else name
+        if kinds == ["Split", "ByteLevel"] and not own_words and (name := _split_name(steps[0])):
+            return "llama-bpe" if name == "dbrx" and ignores_merges else name
         if kinds == ["ByteLevel"] and own_words:
             return "gpt-2"
         if kinds == ["Digits", "ByteLevel"] and own_words and steps[0].get("individual_digits"):
             return "smollm"
     raise ConversionError(f"tokenizer.json splits texts in a way that is not known here: {str(rule)[:300]}")
+
+
+def _split_name(step: dict[str, Any]) -> str | None:
+    """The engine's name for a pattern whose matches are the words. They cover any text, so what is between does not matter."""
+    keeps_matches = step.get("behavior") == "Isolated" or (
+        step.get("behavior") == "Removed" and step.get("invert") is True
+    )
+    pattern = step.get("pattern")
+    return _SPLITS.get(str(pattern.get("Regex"))) if keeps_matches and isinstance(pattern, dict) else None
