@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 
 class Bert:
@@ -47,7 +47,7 @@ class Bert:
 
     def _attention(self, name: str, x: Floats) -> Floats:
         query, key, value = (self._split(self._linear(f"{name}.self.{part}", x)) for part in ("query", "key", "value"))
-        scores = query @ key.swapaxes(1, 2) / np.sqrt(query.shape[-1])
+        scores = query @ key.swapaxes(1, 2) / query.shape[-1] ** 0.5
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         mixed = scores / scores.sum(axis=-1, keepdims=True) @ value
         return self._linear(f"{name}.output.dense", mixed.swapaxes(0, 1).reshape(x.shape))
@@ -66,7 +66,7 @@ class Bert:
 
 def _gelu(x: Floats) -> Floats:
     """Exactly, by the error function: Abramowitz and Stegun 7.1.26, good to seven digits."""
-    z = np.abs(x) / np.sqrt(2)
+    z = np.abs(x) / 2**0.5
     t = 1 / (1 + 0.3275911 * z)
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     return 0.5 * x * (1 + np.sign(x) * (1 - series * np.exp(-z * z)))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
+from corral.convert import convert_model
+from corral.convert.files import Folder
+from corral.convert.pooling import read_pooling
 from corral.engine.base import EngineConfig
+from corral.errors import ConversionError
 from corral.gguf import read_gguf
 from tests.convert.bert import Bert
-from tests.convert.conftest import converted, running
+from tests.convert.conftest import converted, files_in, running
 
 SENTENCES = [
     "The cat sits outside.",
@@ -75,3 +82,58 @@ async def test_a_converted_embedding_model_says_what_it_is(published: Path, tmp_
     assert metadata["bert.attention.causal"] is False
     assert metadata["general.size_label"] == "23M"
     assert metadata["general.file_type"] == 0
+
+
+@pytest.mark.anyio
+async def test_a_vocabulary_with_capitals_keeps_them(published: Path, tmp_path: Path) -> None:
+    tokenizer = json.loads((published / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary |= {"UPPER": vocabulary.pop("upper"), "Où": vocabulary.pop("ou")}
+    tokenizer["normalizer"] |= {"lowercase": False, "strip_accents": False}
+    tokenizer |= {"truncation": None, "padding": None}
+    changed, target = tmp_path / "tokenizer.json", tmp_path / "cased.gguf"
+    changed.write_text(json.dumps(tokenizer))
+    assert [step async for step in convert_model(files_in(published) | {"tokenizer.json": changed}, target)]
+    cased = Tokenizer.from_file(str(changed))
+    async with running(EngineConfig(weights=target, context=512, embedding=True), tmp_path / "log") as engine:
+        for text in (text for text in SENTENCES if "Å" not in text):
+            tokens = (await engine.post("/tokenize", json={"content": text, "add_special": True})).json()["tokens"]
+            assert tokens == cased.encode(text).ids, text
+
+
+def folder_of(place: Path, **contents: object) -> Folder:
+    """A folder with ``name`` for ``name.json`` and its contents."""
+    files = {}
+    for name, content in contents.items():
+        path = place / f"{name}.json"
+        path.write_text(json.dumps(content))
+        files[{"pooling": "1_Pooling/config.json", "other": "9_Other/config.json"}.get(name, path.name)] = path
+    return Folder(files)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, 2),
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, 1),
+        ({"pooling_mode_lasttoken": True, "include_prompt": True}, 3),
+        ({"pooling_mode": "cls"}, 2),
+    ],
+)
+def test_the_way_of_pooling_is_found(tmp_path: Path, pooling: dict[str, Any], expected: int) -> None:
+    assert read_pooling(folder_of(tmp_path, pooling=pooling)) == expected
+    modules = [{"path": "", "type": "a.Transformer"}, {"path": "9_Other", "type": "a.Pooling"}, {"type": "a.Normalize"}]
+    assert read_pooling(folder_of(tmp_path, modules=modules, other=pooling)) == expected
+
+
+def test_what_the_engine_cannot_pool_is_refused(tmp_path: Path) -> None:
+    assert read_pooling(Folder({})) is None
+    for pooling in (
+        {"pooling_mode_max_tokens": True},
+        {"pooling_mode_max_tokens": True, "pooling_mode_cls_token": True},
+        {},
+    ):
+        with pytest.raises(ConversionError, match="supported are mean, cls and lasttoken"):
+            read_pooling(folder_of(tmp_path, pooling=pooling))
+    with pytest.raises(ConversionError, match='"Dense"; supported are Transformer, Pooling and Normalize'):
+        read_pooling(folder_of(tmp_path, modules=[{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]))
