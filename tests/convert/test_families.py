@@ -144,3 +144,16 @@ def test_special_tokens_and_padding_are_known(name: str, pre: str, tmp_path: Pat
     assert (tokens[383], types[383]) == ("<think>", 4)
     assert (tokens[384], types[384], len(tokens)) == ("[PAD384]", 5, 392)
     assert metadata["tokenizer.chat_template"] == "{{ messages }}"
+
+
+@pytest.mark.anyio
+async def test_an_answer_ends_at_every_token_that_the_publisher_says_ends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "llama"
+    shutil.copytree(PUBLISHED / "llama", folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, PLAIN_TOKEN]}))
+    ends = {}
+    for name, place in (("one", PUBLISHED / "llama"), ("both", folder)):
+        async with running(exact(converted_here(place, tmp_path / "model.gguf")), tmp_path / "log") as engine:
+            body = {"prompt": [5], "n_predict": 3, "temperature": 0, "logit_bias": [[PLAIN_TOKEN, 1000]]}
+            ends[name] = (await engine.post("/completion", json=body)).raise_for_status().json()["stop_type"]
+    assert ends == {"one": "limit", "both": "eos"}

@@ -15,7 +15,7 @@ from corral.errors import ConversionError
 
 LEAST_SCORE = -1000.0
 MAX_TOKENS = 1 << 22
-SpecialKind = Literal["bos", "eos", "unk", "sep", "pad", "cls", "mask"]
+SpecialKind = Literal["bos", "eos", "unk", "sep", "pad", "cls", "mask", "eot", "eom"]
 KINDS: tuple[SpecialKind, ...] = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # Control tokens which some tokenizer.json forget to call special.
 _LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused\d+>|<(start|end)_of_(turn|image)>")
@@ -70,6 +70,7 @@ class Vocabulary:
 
 _KEYS = {
     "bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "cls": "cls", "mask": "mask",
+    "eot": "eot", "eom": "eom",
 }  # fmt: skip
 
 
@@ -129,6 +130,25 @@ def read_specials(folder: Folder, config: Config, texts: Sequence[str]) -> dict[
         number = known[0] if known else config.first_id(f"{kind}_token_id")
         if number is not None and number < len(texts):
             found[kind] = number
+    return found | _other_ends(folder, texts, found.get("eos"))
+
+
+# Ends of a text rather than of a turn: the engine stops at them anyway.
+_ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+
+
+def _other_ends(folder: Folder, texts: Sequence[str], end: int | None) -> dict[SpecialKind, int]:
+    """The tokens besides EOS that end an answer, by ``generation_config.json``: of a turn, and of a message before a tool's."""
+    listed = folder.json("generation_config.json").get("eos_token_id")
+    found: dict[SpecialKind, int] = {}
+    for number in listed if isinstance(listed, list) else [listed]:
+        if (
+            isinstance(number, int)
+            and 0 <= number < len(texts)
+            and number != end
+            and texts[number] not in _ENDS_OF_TEXT
+        ):
+            found.setdefault("eom" if texts[number] == "<|eom_id|>" else "eot", number)
     return found
 
 
