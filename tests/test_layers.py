@@ -14,8 +14,8 @@ import corral
 ORDER = [
     {"errors"},
     {"names", "durations"},
-    {"config", "parsing"},
-    {"gguf"},
+    {"config", "parsing", "parameters"},
+    {"gguf", "modelfile"},
     {"templates"},
     {"store"},
     {"registry"},

@@ -89,11 +89,12 @@ class Library:
             license="\n".join(contents.licenses),
             modelfile=modelfile(
                 entry.name.short,
-                weights=spec.weights,
+                weights=spec.all_weights,
                 adapters=spec.adapters,
                 projectors=spec.projectors,
                 template=contents.template,
                 system=said,
+                config=contents.config,
                 parameters={**contents.parameters, **(options or {})},
                 licenses=contents.licenses,
                 messages=contents.messages,
