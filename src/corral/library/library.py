@@ -22,6 +22,7 @@ from corral.tiny import TINY_FILE, TINY_LICENSE, TINY_NAME
 logger = logging.getLogger(__name__)
 
 _SMALL_ARRAY = 8  # elements; longer ones are left out of `show` unless it is asked for everything
+OWN_TEMPLATE = "own_template"  # in a configuration: the user wrote the template, and so it is used
 _LEFT_OUT = ("general.name", "tokenizer.chat_template")
 
 
@@ -139,6 +140,14 @@ class Library:
         """Remove a model and the files that no other model uses. Raises `ModelNotFound`."""
         self.store.delete(name)
 
+    def has(self, name: ModelName) -> bool:
+        """Whether ``name`` is on this machine; Tiny always is."""
+        return name.key == ModelName.parse(TINY_NAME).key or self.store.find(name) is not None
+
+    def configuration(self, entry: StoredManifest) -> Mapping[str, Any]:
+        """The configuration of a model, as it lies in the store. Raises `CorruptManifest`, `StoreError`."""
+        return _json_object(self._bytes(entry, entry.manifest.config), f'the configuration of "{entry.name.short}"')
+
     # -- the model in the box -----------------------------------------------------------------------------------
 
     def install_tiny(self) -> None:
@@ -232,7 +241,7 @@ class Library:
         params = manifest.of_type(MediaType.PARAMS)
         messages = manifest.of_type(MediaType.MESSAGES)
         return _Contents(
-            config=_json_object(self._bytes(entry, manifest.config), f'the configuration of "{name}"'),
+            config=self.configuration(entry),
             template=self._text(entry, templates[-1]) if templates else None,
             system=self._text(entry, systems[-1]) if systems else "",
             parameters=_json_object(self._bytes(entry, params[-1]), f'the file of parameters of "{name}"')
