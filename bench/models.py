@@ -35,8 +35,16 @@ MEDIUM = Shape(layers=28, width=1024, heads=16, kv_heads=8, head_width=128, feed
 SMALL = Shape(layers=8, width=512, heads=8, kv_heads=4, head_width=64, feed_forward=1536, vocabulary=8192)
 
 
-def make(shape: Shape, path: Path) -> Path:
-    """Write the model as Q8_0 to ``path``, unless it is there."""
+FORMATS = {
+    "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "F32": gguf.LlamaFileType.ALL_F32,
+    "F16": gguf.LlamaFileType.MOSTLY_F16,
+    "BF16": gguf.LlamaFileType.MOSTLY_BF16,
+}
+
+
+def make(shape: Shape, path: Path, number_format: str = "Q8_0") -> Path:
+    """Write the model to ``path``, unless it is there. ``number_format`` is one of `FORMATS`."""
     if path.exists():
         return path
     tiny = read_gguf(TINY_FILE).metadata
@@ -53,7 +61,7 @@ def make(shape: Shape, path: Path) -> Path:
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_vocab_size(shape.vocabulary)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(FORMATS[number_format])
     fillers = shape.vocabulary - len(tiny["tokenizer.ggml.tokens"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
@@ -65,6 +73,12 @@ def make(shape: Shape, path: Path) -> Path:
     random = np.random.default_rng(1)
 
     def matrix(name: str, rows: int, columns: int, silent_rows: int = 0) -> None:
+        if number_format != "Q8_0":
+            numbers = random.standard_normal((rows, columns), np.float32) * np.float32(0.02)
+            numbers[:silent_rows] = 0
+            kind = gguf.GGMLQuantizationType[number_format]
+            writer.add_tensor(name, gguf.quantize(numbers, kind), raw_dtype=kind)
+            return
         blocks = rows * columns // 32
         data = np.empty((blocks, 34), np.uint8)
         scale = np.full(blocks, 0.02 / 40, np.float16)

@@ -44,6 +44,8 @@ def test_a_setting_that_does_not_exist_is_refused_by_name(tmp_path: Path) -> Non
         ("OLLAMA_HOST", "https://example.com/x", "expected host:port"),
         ("OLLAMA_ORIGINS", "example.com", "try: http://example.com"),
         ("OLLAMA_KV_CACHE_TYPE", "q3", "expected one of"),
+        ("OLLAMA_GO_TEMPLATE", "perhaps", "expected auto, 1, 0"),
+        ("CORRAL_GO_TEMPLATE", "a/b/c/d/e=1", "expected auto, 1, 0"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_to_try(

@@ -76,6 +76,15 @@ def test_dialects_do_not_use_each_other() -> None:
                 assert parts[2] in (mine, "gojson", "gojson_errors"), f"{path.name} imports {module}"
 
 
-def test_only_the_worker_imports_native_code() -> None:
+def test_only_workers_import_native_code() -> None:
     users = {p for p in FILES if any("xllamacpp" in line for line in p.read_text().splitlines() if "import " in line)}
-    assert users == {SOURCE / "engine" / "worker.py"}
+    assert users == {SOURCE / "engine" / "worker.py", SOURCE / "gguf" / "kernels.py"}
+
+
+def test_nobody_imports_a_worker() -> None:
+    workers = {"corral.engine.worker", "corral.gguf.worker"}
+    importers = {path: set(imports(path)) for path in FILES}
+    assert not [path for path, modules in importers.items() if modules & workers]
+    assert [path for path, modules in importers.items() if "corral.gguf.kernels" in modules] == [
+        SOURCE / "gguf" / "worker.py"
+    ]

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from corral.durations import FOREVER_S, parse_duration
-from corral.errors import ConfigError, InvalidRequest
+from corral.errors import ConfigError, InvalidName, InvalidRequest
+from corral.names import ModelName
 
 DEFAULT_PORT = 11434
 
@@ -103,6 +104,42 @@ def _origins(text: str) -> tuple[str, ...]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class GoTemplates:
+    """Whether Go templates are used: always, never, or ``None`` where Corral chooses. Models may have a word of their own."""
+
+    default: bool | None = None
+    models: tuple[tuple[ModelName, bool | None], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> GoTemplates:
+        """As a setting says it: a value for all models, values for single ones, or both.
+
+        >>> GoTemplates.parse("auto, qwen3:8b=off").wanted(ModelName.parse("qwen3:8b"))
+        False
+        """
+        default, models = None, []
+        for item in filter(None, (part.strip() for part in text.split(","))):
+            name, equals, value = item.rpartition("=")
+            wanted = None if value.strip().lower() == "auto" else _switch(value)
+            if equals:
+                models.append((ModelName.parse(name.strip()), wanted))
+            else:
+                default = wanted
+        return cls(default, tuple(models))
+
+    def wanted(self, name: ModelName) -> bool | None:
+        """What is wanted for a model."""
+        return next((wanted for model, wanted in self.models if model.key == name.key), self.default)
+
+
+def _go_templates(text: str) -> GoTemplates:
+    try:
+        return GoTemplates.parse(text)
+    except (ValueError, InvalidName) as exc:
+        raise ValueError(f"{exc}; expected auto, 1, 0, or such a value for a model: auto,qwen3:8b=0") from exc
+
+
 def _choice(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         value = text.strip().lower()
@@ -184,6 +221,12 @@ class Settings:
         _choice("f32", "f16", "bf16", "q8_0", "q4_0"),
         "Number format of the KV cache.",
         "OLLAMA_KV_CACHE_TYPE",
+    )
+    go_template: GoTemplates = _setting(
+        GoTemplates(),
+        _go_templates,
+        "Use of Go templates where a file has a template too: 1 always, 0 never, auto chooses; `auto,mine=1` for one model.",
+        "OLLAMA_GO_TEMPLATE",
     )
     no_prune: bool = _setting(
         False, _switch, "Keep files in the store that no model uses when the server starts.", "OLLAMA_NOPRUNE"

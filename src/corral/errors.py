@@ -13,6 +13,7 @@
     │   └── CorruptManifest     one manifest is not what it should be
     ├── RegistryError           a registry cannot be reached, refuses, or sends what it should not
     ├── GgufError               a file is not a GGUF that can be read
+    ├── QuantizationError       a model cannot be quantised as it was asked
     ├── ServerBusy              too many requests wait already
     ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
     ├── ServerError             a server answered with an error
@@ -107,6 +108,10 @@ class RegistryError(CorralError):
 
 class GgufError(CorralError):
     """A file is not a GGUF, or not one that can be read safely."""
+
+
+class QuantizationError(CorralError):
+    """A model cannot be quantised as it was asked, or its quantisation failed."""
 
 
 class ServerBusy(CorralError):

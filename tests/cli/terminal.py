@@ -19,11 +19,11 @@ _OPEN = 'tty=$1; shift; exec "$@" <"$tty" >"$tty" 2>&1'
 
 
 class Terminal:
-    """``corral`` with arguments, in a terminal of 30 lines by 100 columns."""
+    """``corral`` with arguments, in a terminal of 30 lines by 100 columns, or as many as said."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+    def __init__(self, environment: dict[str, str], *arguments: str, columns: int = 100) -> None:
         self._master, self._slave = pty.openpty()
-        termios.tcsetwinsize(self._slave, (30, 100))
+        termios.tcsetwinsize(self._slave, (30, columns))
         self.process = subprocess.Popen(
             ["sh", "-c", _OPEN, "sh", os.ttyname(self._slave), sys.executable, "-m", "corral", *arguments],
             stdin=subprocess.DEVNULL,

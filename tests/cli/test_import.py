@@ -61,6 +61,9 @@ def test_a_scan_takes_in_what_other_programs_have(
     hugging_face(home, "me/mine-GGUF", named(TINY_FILE, tmp_path / "x/mine-Q8_0.gguf"), *parts)
     named(TINY_FILE, home / ".lmstudio/models/you/yours-GGUF/yours-Q4_K_M.gguf")
     named(TINY_FILE, home / ".lmstudio/models/you/yours-GGUF/mmproj-yours-f16.gguf")
+    named(TINY_FILE, home / "elsewhere/he/his-GGUF/his-Q2_K.gguf")
+    (home / ".config/LM Studio").mkdir(parents=True)
+    (home / ".config/LM Studio/settings.json").write_text(json.dumps({"downloadsFolder": str(home / "elsewhere")}))
     named(TINY_FILE, home / ".cache/llama.cpp/their_Model-q8_0.gguf")
     Library(Store(home / ".ollama/models")).install_tiny()
     dry = corral("import", "--scan", "--dry-run")
@@ -71,6 +74,7 @@ def test_a_scan_takes_in_what_other_programs_have(
         "hf.co/me/mine-GGUF:Q8_0",
         "hf.co/me/mine-GGUF:latest",
         "hf.co/you/yours-GGUF:Q4_K_M",
+        "hf.co/he/his-GGUF:Q2_K",
         "their_model:q8_0",
     }
     done = corral("import", "--scan")

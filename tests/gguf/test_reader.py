@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from corral.gguf import ArraySummary, Float32, model_facts, read_gguf
 from corral.gguf.types import FILE_TYPES, TENSOR_TYPES
 from corral.tiny import TINY_FILE
 
+ROOT = Path(__file__).parents[2]
 SCALARS: dict[str, tuple[str, Any]] = {
     "a.uint8": ("uint8", 200),
     "a.int8": ("int8", -100),
@@ -289,6 +292,17 @@ def test_a_file_with_flipped_bytes_is_read_or_refused(written: Path, tmp_path: P
         except GgufError:
             refused += 1
     assert 100 < refused < 2000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize(("which", "count"), [("written", 1500), ("tiny", 150)])
+def test_broken_files_neither_crash_nor_hang_nor_take_much_memory(written: Path, which: str, count: int) -> None:
+    path = written if which == "written" else TINY_FILE
+    command = [sys.executable, "-m", "tests.gguf.mutants", path, str(count)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=100)
+    refused, kilobytes = map(int, done.stdout.split())
+    assert count // 3 < refused <= count
+    assert kilobytes < 100_000
 
 
 def test_a_file_that_is_not_there_is_an_error_too(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def split(splitter: ThinkingSplitter, pieces: list[str]) -> tuple[str, str]:
     [
         ("<think>\nhm</think>\n\nyes", False, "hm", "yes"),
         ("hm\n</think>\n\nyes", True, "hm\n", "yes"),
+        ("\n hm</think>yes", True, "hm", "yes"),
+        ("  no thought", False, "", "  no thought"),
         ("no thought <think>at all", False, "", "no thought <think>at all"),
         ("never closed </thin", True, "never closed </thin", ""),
         ("  \n<think>a</think>b</think>c", False, "a", "b</think>c"),

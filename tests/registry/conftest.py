@@ -1,4 +1,4 @@
-"""A real registry: the CNCF's distribution, on a free port, with its files in a temporary folder."""
+"""Real servers on free ports: the CNCF's distribution as a registry, nginx as the storage that it may send clients to."""
 
 from __future__ import annotations
 
@@ -95,3 +95,46 @@ def real_registry(tmp_path: Path) -> Iterator[RealRegistry]:
     """An open one."""
     with running_registry(tmp_path) as registry:
         yield registry
+
+
+@dataclass
+class Storage:
+    """nginx at ``host``, which serves ranges of the files in ``folder``."""
+
+    host: str
+    folder: Path
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    """A folder that is served. Without nginx the test is skipped, except where everything must be tested."""
+    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if program is None:
+        if os.environ.get("CORRAL_TEST_EVERYTHING"):
+            pytest.fail("nginx is not installed; make test installs it for the super-user")
+        pytest.skip("nginx is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    home, folder = tmp_path / "nginx", tmp_path / "nginx" / "www"
+    folder.mkdir(parents=True)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    (home / "nginx.conf").write_text(
+        f"{'user root;' if os.geteuid() == 0 else ''} daemon off; master_process off; pid {home}/pid;"
+        f"error_log {home}/error.log; events {{}} http {{ access_log off;"
+        + "".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
+        + f"server {{ listen {host}; root {folder}; }} }}"
+    )
+    command = [program, "-e", home / "error.log", "-p", home, "-c", home / "nginx.conf"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(host.partition(":")[2]))).close()
+                break
+            except OSError:
+                assert process.poll() is None, (home / "error.log").read_text()
+                assert time.monotonic() < deadline, "nginx does not answer"
+                time.sleep(0.02)
+        yield Storage(host, folder)
+        process.terminate()

@@ -138,6 +138,14 @@ async def test_a_token_for_anybody_needs_no_login(tmp_path: Path, store: Store, 
     assert not (tmp_path / "id_ed25519").exists()
 
 
+async def test_a_token_that_lasts_is_exchanged(tmp_path: Path, store: Store, tokens: TokenServer) -> None:
+    with running_registry(tmp_path, auth=tokens.settings) as registry:
+        lasting = {f"127.0.0.1:{tokens.port}": Credential(identity_token="refresh")}
+        await push(store, model(store, registry.host), known(tmp_path, **lasting))
+    assert {(form["grant_type"], form["refresh_token"]) for form in tokens.forms} == {("refresh_token", "refresh")}
+    assert tokens.asked == []
+
+
 async def test_a_registry_that_knows_keys_gets_a_signature_it_can_check(tmp_path: Path, store: Store) -> None:
     """The registry and its token server are one host here, as Ollama's are; another implementation checks the signature."""
     registry = FakeRegistry()

@@ -70,3 +70,27 @@ def test_a_piece_that_somebody_is_stuck_with_is_fetched_twice_and_not_at_once() 
     second = plan.take(10)
     assert second is not None
     assert second.next == 0
+
+
+def test_a_piece_of_which_a_byte_comes_now_and_then_is_fetched_by_another_too() -> None:
+    plan = Plan(2, lambda piece: False)
+    first = plan.take(0)
+    assert first is not None
+    plan.fetched(first, 0.5)
+    for now in range(1, 10):
+        first.touched = now
+        assert plan.take(now) is None
+    first.touched = 11
+    second = plan.take(11)
+    assert second is not None
+    assert second.next == 1
+    assert plan.take(11) is None
+
+
+def test_where_every_piece_takes_long_none_is_fetched_twice() -> None:
+    plan = Plan(2, lambda piece: False)
+    first = plan.take(0)
+    assert first is not None
+    plan.fetched(first, 30)
+    first.touched = 60
+    assert plan.take(60) is None

@@ -32,6 +32,7 @@ class TokenServer:
     key: ed25519.Ed25519PublicKey | None = None  # instead of a header: whose signature it wants
     asked: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    forms: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -91,6 +92,16 @@ class TokenServer:
                 body = {"token": server.token(query.get("scope", []))} if ok else {"details": "no such user"}
                 data = json.dumps(body).encode()
                 self.send_response(200 if ok else 401)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_POST(self) -> None:
+                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                server.forms.append({name: values[0] for name, values in form.items()})
+                token = server.token(form.get("scope", [""])[0].split())
+                data = json.dumps({"access_token": token}).encode()
+                self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -24,6 +24,12 @@ TINY = {"model": "tiny", "prompt": "Hello", "options": {"temperature": 0}, "stre
 ENDLESS = {"model": "endless", "prompt": "a", "raw": True, "options": {"temperature": 0, "num_ctx": 16384}}
 
 
+def short(num_predict: int, model: str = "endless") -> dict[str, object]:
+    """A request that ends after so many tokens and no fewer: only a sampled token could be one that ends the answer."""
+    options = {"temperature": 0, "num_predict": num_predict}
+    return ENDLESS | {"model": model, "stream": False, "options": options}
+
+
 def engines(server: RunningServer) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(server.process.pid).children():
@@ -89,7 +95,7 @@ def test_an_engine_that_dies_in_mid_answer_ends_the_stream_with_an_error(serve: 
     *_, last = stream.rest()
     assert last == {"error": "the engine ended unexpectedly (signal 9) while it worked on this request"}
     stream.hang_up()
-    assert ask(server, ENDLESS | {"stream": False, "options": {"num_predict": 3}})[1]["eval_count"] == 3
+    assert ask(server, short(3))[1]["eval_count"] == 3
     assert engines(server) != [engine]
     assert "ended unexpectedly with status -9" in server.log()
 
@@ -141,7 +147,7 @@ def test_a_client_that_hangs_up_gives_its_slot_to_the_next(serve: StartServer, e
     stream.line()
     stream.hang_up()
     # The only slot would be taken for minutes otherwise.
-    assert ask(server, ENDLESS | {"stream": False, "options": {"num_predict": 2}})[1]["eval_count"] == 2
+    assert ask(server, short(2))[1]["eval_count"] == 2
 
 
 def test_a_client_that_hangs_up_while_it_waits_is_forgotten(serve: StartServer, endless: Path) -> None:
@@ -152,7 +158,7 @@ def test_a_client_that_hangs_up_while_it_waits_is_forgotten(serve: StartServer, 
     waiting.request("POST", "/api/generate", json.dumps(ENDLESS))
     waiting.close()
     first.hang_up()
-    assert ask(server, ENDLESS | {"stream": False, "options": {"num_predict": 2}})[1]["eval_count"] == 2
+    assert ask(server, short(2))[1]["eval_count"] == 2
 
 
 def test_a_server_that_is_stopped_ends_streams_engines_and_its_port(serve: StartServer, endless: Path) -> None:
@@ -192,7 +198,7 @@ def test_a_server_that_is_stopped_during_a_load_ends_at_once(serve: StartServer,
 def test_two_models_over_one_file_never_share_an_engine(serve: StartServer, endless: Path) -> None:
     server = serve(endless)
     for model in ("endless", "twin"):
-        ask(server, ENDLESS | {"model": model, "stream": False, "options": {"num_predict": 1}})
+        ask(server, short(1, model))
     assert loaded(server) == ["endless:latest", "twin:latest"]
     assert len(engines(server)) == 2
     ask(server, {"model": "twin", "keep_alive": 0})
@@ -239,7 +245,7 @@ def test_a_store_that_cannot_be_written_still_serves_what_it_holds(serve: StartS
     (endless / ".corral.lock").unlink(missing_ok=True)
     (endless / ".corral.lock").mkdir()
     server = serve(endless)
-    assert ask(server, ENDLESS | {"stream": False, "options": {"num_predict": 1}})[0] == 200
+    assert ask(server, short(1))[0] == 200
     status, body = ask(server, {"source": "endless", "destination": "mine"}, "/api/copy")
     assert status == 500
     assert body["error"].startswith(f"cannot write to the model store {endless}: ")

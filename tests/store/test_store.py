@@ -417,6 +417,8 @@ def test_what_is_asked_to_go_goes_by_age_and_what_is_worked_on_stays(store: Stor
     left.close()
     for name in (f"{Digest.of(b'x').file_name}-partial", f"{Digest.of(b'x').file_name}-partial-0", "sha256-12345"):
         (folder / name).write_bytes(b"Ollama's")
+        age(folder / name, 600)
+    (folder / "sha256-6789").write_bytes(b"somebody may be writing it")
     everything = {path.name for path in folder.iterdir()}
     assert store.prune().files == ()
     wanted = store.prune(unused_s=0, partial_s=0, dry_run=True)
@@ -432,4 +434,19 @@ def test_what_is_asked_to_go_goes_by_age_and_what_is_worked_on_stays(store: Stor
     assert wanted.size_bytes < 2 << 20  # what it takes on the disk, not how long it would have become
     working.close()
     assert len(store.prune(unused_s=0, partial_s=0).files) == 2
-    assert blobs(store) == {b"{}", b"used"}
+    assert blobs(store) == {b"{}", b"used", b"somebody may be writing it"}
+
+
+def test_a_blob_that_is_asked_for_is_young_again_unless_it_is_another_programs_file(store: Store) -> None:
+    layer = store.add_bytes(b"uploaded before", MediaType.MODEL)
+    path = store.blob_path(layer.digest)
+    for act in (lambda: store.wants_blob(layer.digest), lambda: store.add_bytes(b"uploaded before", MediaType.MODEL)):
+        age(path, 2 * DAY_S)
+        act()
+        assert store.prune().files == ()
+    age(path, 2 * DAY_S)
+    before = path.stat().st_mtime
+    (store.root / "theirs").hardlink_to(path)
+    assert store.wants_blob(layer.digest)
+    assert path.stat().st_mtime == before
+    assert not store.wants_blob(Digest.of(b"nothing"))

@@ -41,18 +41,13 @@ BECAUSE = (
         "conversation continues from it.",
         (
             "generate_plain", "generate_stream", "generate_system", "generate_limit", "generate_context", "generate_logprobs",
-            "option_seed_float", "option_nonsense_int", "generate_think",
+            "option_seed_float", "option_nonsense_int", "generate_think", "generate_template",
         ),
     ),
     Difference(
         "`format` on `/api/generate` takes the place of the thought.",
         "The model thinks first, as in a chat; the answer has the format. Send `think: false` to do without.",
         ("generate_json",),
-    ),
-    Difference(
-        "`template` in a request is used.",
-        "It is refused with an error that says what to do instead, until Corral renders Go templates.",
-        ("generate_template",),
     ),
     Difference(
         "An image for a model that cannot see gives the engine's JSON inside a string.",
@@ -158,6 +153,30 @@ UNRECORDED = (
     ),
     ("A thought in the history does not reach templates that would print it.", "It does."),
     ("Two models over one file share an engine, and the first one's template.", "Each model has its own engine."),
+    (
+        "A call to a tool that was not listed, or one that is cut off, is gone where a Go template is used.",
+        "It is in the text, as the model wrote it.",
+    ),
+    (
+        "A thought that comes though `think` is false stands in the answer, where a Go template is used.",
+        "It is in `thinking`.",
+    ),
+    (
+        "A schema that the engine cannot take is found out after the thought.",
+        "400 before anything is generated, where a Go template is used.",
+    ),
+    (
+        "A mistake in the `template` of a request has status 500.",
+        "400, with the same text.",
+    ),
+    (
+        "Arguments of past calls reach Go templates sorted and with `<`, `>`, `&` escaped; a `developer` message is lost.",
+        "They come as they were sent; `developer` is `system`.",
+    ),
+    (
+        "Messages that are merged for a Go template lose their images and calls.",
+        "They keep them.",
+    ),
     ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
     ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
     ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),
@@ -169,6 +188,8 @@ UNRECORDED = (
 
 def document() -> str:
     """The page for users."""
+    from tests.wire.tinygo import BECAUSE_RENDERED  # it uses this module
+
     lines = [
         "# Where Corral differs from Ollama",
         "",
@@ -179,7 +200,7 @@ def document() -> str:
         "",
         "| Ollama | Corral |",
         "| --- | --- |",
-        *(f"| {difference.ollama} | {difference.corral} |" for difference in BECAUSE),
+        *(f"| {difference.ollama} | {difference.corral} |" for difference in (*BECAUSE, *BECAUSE_RENDERED)),
         *(f"| {ollama} | {corral} |" for ollama, corral in UNRECORDED),
         "",
         "Not there yet: embeddings, and the APIs of OpenAI and Anthropic.",

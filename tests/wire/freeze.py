@@ -6,6 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from tests.wire import test_tinygo, tinygo
 from tests.wire.differences import DIFFERENCES, DOCUMENT, HERE, document
 from tests.wire.test_replay import ask, normal, replay_server, replayed
 
@@ -25,7 +26,23 @@ def main() -> None:
         f"{json.dumps(name)}: {json.dumps(answer, ensure_ascii=False)}" for name, answer in answers.items()
     )
     (HERE / "answers.json").write_text("{\n" + lines + "\n}\n")
+    tinygo.ANSWERS.write_text(_tinygo())
     DOCUMENT.write_text(document())
+
+
+def _tinygo() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        server = test_tinygo.replay_server(Path(folder))
+        try:
+            answers = {record["name"]: test_tinygo.answered(server, record) for record in tinygo.replayed()}
+        finally:
+            server.stop()
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(answer, ensure_ascii=False)}"
+        for name, (answer, _) in answers.items()
+        if name in tinygo.DIFFERENCES
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,13 @@ from corral.cli.console import human_bytes
 from corral.client import Document
 from corral.errors import CorralError, ServerError
 
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+_LARGE_BYTES = 1_000_000  # what is smaller comes in one moment
+_BESIDE_BAR = 66  # columns: name, percent, sizes, rate, time
+_BAR = 40
+_NARROW = _BESIDE_BAR + 8
 _PERCENT = 10  # between two lines about one layer, where there is no terminal
 
 
@@ -23,7 +31,7 @@ def pull_command(model: str, insecure: bool) -> None:
 
     What came is kept when a pull is interrupted; the same command goes on from there.
     """
-    follow(client_with_server().pull(model, insecure=insecure), "pull", model)
+    follow(client_with_server().pull(model, insecure=insecure), _again("pull", insecure), model)
 
 
 @click.command("push")
@@ -34,7 +42,11 @@ def push_command(model: str, insecure: bool) -> None:
 
     What is there is not sent again; an interrupted push goes on where it was.
     """
-    follow(client_with_server().push(model, insecure=insecure), "push", model)
+    follow(client_with_server().push(model, insecure=insecure), _again("push", insecure), model)
+
+
+def _again(command: str, insecure: bool) -> str:
+    return f"{command} --insecure" if insecure else command
 
 
 def follow(steps: Iterable[Document], command: str, model: str) -> None:
@@ -58,21 +70,35 @@ def show_steps(steps: Iterable[Document]) -> None:
 
 
 def _bars(steps: Iterable[Document]) -> None:
+    """A bar for each large blob that is not there yet; what is said after them stands below them."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as Speed
+    from rich.progress import Progress, TaskID
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), Speed(), TimeRemainingColumn())
+    console = Console(stderr=True)
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*_columns(console.width), console=console) as progress:
         for step in steps:
-            digest = step.get("digest")
+            digest, total, completed = step.get("digest"), step.get("total", 0), step.get("completed", 0)
             if not digest:
-                progress.console.print(step["status"], highlight=False, markup=False)
-                continue
-            if digest not in bars:
-                bars[digest] = progress.add_task(step["status"], total=step.get("total", 0))
-            progress.update(bars[digest], completed=step.get("completed", 0))
+                progress.stop()
+                console.print(step["status"], highlight=False, markup=False, overflow="ellipsis", no_wrap=True)
+            elif digest in bars:
+                progress.update(bars[digest], completed=completed)
+            elif total >= _LARGE_BYTES and completed < total:
+                progress.start()
+                bars[digest] = progress.add_task(step["status"], total=total, completed=completed)
+
+
+def _columns(width: int) -> Sequence[ProgressColumn]:
+    """What fits into a line of the terminal; a line that is too long would be broken, and could not be drawn over."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    name = TextColumn("{task.description}", markup=False)
+    percent = TextColumn("{task.percentage:>3.0f}%")
+    if width < _NARROW:
+        return name, percent, TimeRemainingColumn()
+    bar = BarColumn(min(_BAR, width - _BESIDE_BAR))
+    return name, bar, percent, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
 
 
 def _lines(steps: Iterable[Document]) -> None:

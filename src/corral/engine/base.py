@@ -114,12 +114,29 @@ class ChatCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Thoughts:
+    """The tags between which a text has its thought; ``inside`` when the prompt has opened it already."""
+
+    opening: str
+    closing: str
+    inside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionCall:
-    """A text to be continued as it stands."""
+    """A text to be continued as it stands.
+
+    ``images`` are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts`` the answer is told from its
+    thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens that are text here.
+    """
 
     prompt: str
     sampling: Sampling
     output: OutputFormat | None = None
+    images: tuple[bytes, ...] = field(default=(), repr=False)
+    thoughts: Thoughts | None = None
+    only_thought: bool = False
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +181,7 @@ class Finished:
     load_ns: int = 0  # how long the request waited for an engine
     dropped_messages: int = 0  # left out because the conversation was longer than the context
     context: tuple[int, ...] = ()  # tokens of the conversation so far, where they were asked for
+    written: str = field(default="", repr=False)  # by a completion with thoughts: all of it, tags included
 
 
 Event = Text | Thinking | ToolCall | Finished
@@ -189,7 +207,7 @@ class Engine(Protocol):
         """Continue a conversation. Raises `PromptTooLong` before the first batch."""
 
     def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
-        """Continue a text: `Text` events only. Raises `PromptTooLong` before the first batch."""
+        """Continue a text: `Text`, and `Thinking` where tags say so. Raises `PromptTooLong` before the first batch."""
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed texts; vectors have unit length."""
@@ -202,6 +220,9 @@ class Engine(Protocol):
 
     async def apply_template(self, conversation: Conversation) -> str:
         """The prompt that `chat` would complete."""
+
+    async def beginning(self) -> str:
+        """The text of the token that the engine puts before every prompt; empty if it puts none."""
 
     async def end_of_turn(self) -> str:
         """The text of the token that ends an answer."""

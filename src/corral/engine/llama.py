@@ -6,6 +6,7 @@ server closes them after a streamed answer, and says so too late for a pool of c
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import anyio
 import orjson
 
+from corral.engine.answers import ChatAnswer, CompletionAnswer
 from corral.engine.base import (
     Batch,
     ChatCall,
@@ -21,16 +23,10 @@ from corral.engine.base import (
     Conversation,
     Embeddings,
     EngineConfig,
-    Event,
-    Finished,
     Json,
     Message,
     OutputFormat,
     Sampling,
-    Text,
-    Thinking,
-    TokenLogprob,
-    ToolCall,
 )
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
@@ -38,6 +34,7 @@ from corral.errors import EngineCrashed, EngineError, EngineRefused, PromptTooLo
 from corral.parsing import StopMatcher
 
 _DYING_S = 1.0
+_PLACEHOLDER = re.compile(r"\[img-([0-9]{1,6})\]")
 
 
 class LlamaEngine:
@@ -47,6 +44,7 @@ class LlamaEngine:
         self._config = config
         self._process = process
         self._connector = Connector(process.port, process.key)
+        self._beginning: str | None = None
         self._end_of_turn: str | None = None
 
     @property
@@ -65,7 +63,7 @@ class LlamaEngine:
             body["parallel_tool_calls"] = True
         if call.output is not None:
             body["response_format"] = _response_format(call.output)
-        answer = _ChatAnswer(call.sampling)
+        answer = ChatAnswer(call.sampling)
         if call.sampling.stop and call.conversation.thinking is not False:
             # The engine would look for them in thoughts too; so they are looked for here, where answers are known.
             del body["stop"]
@@ -82,28 +80,35 @@ class LlamaEngine:
         raise await self._crashed("the engine ended the answer too early")
 
     async def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
-        body = {"prompt": call.prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
+        body: dict[str, Any] = {"prompt": call.prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
+        if call.images:
+            body["prompt"] = await self._with_images(call.prompt, call.images)
         body["n_predict"] = -1 if call.sampling.max_tokens is None else call.sampling.max_tokens
+        if call.shown:
+            body["preserved_tokens"] = list(call.shown)
         if call.sampling.top_logprobs is not None:
             body["n_probs"] = max(call.sampling.top_logprobs, 1)
         if call.output is not None:
             body["json_schema"] = call.output.schema if call.output.schema is not None else {"type": "object"}
+        if call.thoughts is not None:
+            # The engine would look for stop strings in the thought too; so they are looked for here.
+            body.pop("stop", None)
+            body["timings_per_token"] = True
+        answer = CompletionAnswer(call)
         async with self._post("/completion", body) as response:
             stream = _ServerSentEvents(response)
             while objects := await stream.arrived():
-                events: list[Event] = []
-                for data in objects:
-                    if data.get("content"):
-                        wanted = call.sampling.top_logprobs
-                        events.append(Text(data["content"], _completion_logprobs(data, wanted)))
-                    if data.get("stop"):
-                        reason = "length" if data.get("stop_type") == "limit" else "stop"
-                        events.append(_finished(reason, data.get("timings") or {}))
+                events = [event for data in objects for event in answer.read(data)]
                 if events:
                     yield events
-                if events and isinstance(events[-1], Finished):
+                if answer.finished:
                     return
         raise await self._crashed("the engine ended the answer too early")
+
+    async def _with_images(self, prompt: str, images: Sequence[bytes]) -> dict[str, Any]:
+        marker = str((await self._get("/props"))["media_marker"])
+        text, order = with_markers(prompt, len(images), marker)
+        return {"prompt_string": text, "multimodal_data": [b64encode(images[number]).decode() for number in order]}
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         answer = await self._ask("/v1/embeddings", {"input": list(texts), "encoding_format": "float"})
@@ -120,6 +125,14 @@ class LlamaEngine:
 
     async def apply_template(self, conversation: Conversation) -> str:
         return str((await self._ask("/apply-template", _conversation(conversation)))["prompt"])
+
+    async def beginning(self) -> str:
+        if self._beginning is None:
+            text = str((await self._get("/props"))["bos_token"])
+            plain, special = await self.tokenise("a"), await self.tokenise("a", add_special=True)
+            adds = special[:1] != plain[:1] and special[:1] == await self.tokenise(text)
+            self._beginning = text if adds else ""
+        return self._beginning
 
     async def end_of_turn(self) -> str:
         if self._end_of_turn is None:
@@ -169,6 +182,17 @@ class LlamaEngine:
         return EngineCrashed(f"the connection to the engine broke while it worked on this request ({detail})")
 
 
+def with_markers(prompt: str, num_images: int, marker: str) -> tuple[str, list[int]]:
+    """``prompt`` with the engine's marker for each placeholder of an image, and which images it meets, in that order.
+
+    >>> with_markers("[img-1] and [img-0], not [img-2]", 2, "<image>")
+    ('<image> and <image>, not [img-2]', [1, 0])
+    """
+    order = [number for found in _PLACEHOLDER.findall(prompt) if (number := int(found)) < num_images]
+    text = _PLACEHOLDER.sub(lambda found: marker if int(found[1]) < num_images else found[0], prompt)
+    return text, order
+
+
 class _ServerSentEvents:
     """The objects of a stream of server-sent events."""
 
@@ -190,70 +214,6 @@ class _ServerSentEvents:
                 if "error" in found:
                     raise _error(found["error"], 500)
         return objects
-
-
-class _ChatAnswer:
-    """Turns the chunks of one chat stream into events; tool calls are gathered until they are whole."""
-
-    def __init__(self, sampling: Sampling) -> None:
-        self.finished = False
-        self.stops: StopMatcher | None = None
-        self._top_logprobs = sampling.top_logprobs
-        self._calls: dict[int, list[str]] = {}  # index: id, name, arguments so far
-
-    def read(self, data: Mapping[str, Any]) -> list[Event]:
-        """What ``data`` adds to the answer; nothing once it is finished, whatever came along with its last piece."""
-        if self.finished:
-            return []
-        events: list[Event] = []
-        for choice in data.get("choices") or ():
-            delta = choice.get("delta") or {}
-            logprobs = self._logprobs(choice["logprobs"]) if choice.get("logprobs") else ()
-            if thought := delta.get("reasoning_content"):
-                events.append(Thinking(thought, logprobs))
-            elif (content := delta.get("content")) or logprobs:
-                text, stopped = self.stops.feed(content or "") if self.stops else (content or "", False)
-                if text or logprobs:
-                    events.append(Text(text, logprobs))
-                if stopped:
-                    events.append(_finished("stop", data.get("timings") or {}))
-                    self.finished = True
-                    return events
-            for call in delta.get("tool_calls") or ():
-                self._gather(call)
-            if choice.get("finish_reason"):
-                length = choice["finish_reason"] == "length"
-                if self.stops and (held := self.stops.flush()):
-                    events.append(Text(held))
-                events += self._whole_calls()
-                events.append(_finished("length" if length else "stop", data.get("timings") or {}))
-                self.finished = True
-        return events
-
-    def _logprobs(self, logprobs: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
-        return tuple(_logprob(entry, self._top_logprobs) for entry in logprobs.get("content") or ())
-
-    def _gather(self, call: Mapping[str, Any]) -> None:
-        gathered = self._calls.setdefault(call["index"], ["", "", ""])
-        function = call.get("function") or {}
-        gathered[0] += call.get("id") or ""
-        gathered[1] += function.get("name") or ""
-        gathered[2] += function.get("arguments") or ""
-
-    def _whole_calls(self) -> list[Event]:
-        """The calls; one that was cut off becomes text, so that nothing the model wrote is lost."""
-        events: list[Event] = []
-        for index in sorted(self._calls):
-            id_, name, arguments = self._calls[index]
-            try:
-                whole = isinstance(orjson.loads(arguments or "{}"), dict)
-            except orjson.JSONDecodeError:
-                whole = False
-            if whole:
-                events.append(ToolCall(name, arguments or "{}", id_))
-            else:
-                events.append(Text(f'{{"name": "{name}", "arguments": {arguments}'))
-        return events
 
 
 def _conversation(conversation: Conversation) -> dict[str, Any]:
@@ -316,34 +276,6 @@ def _response_format(output: OutputFormat) -> dict[str, Any]:
     if output.schema is None:
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": output.schema}}
-
-
-def _finished(reason: str, timings: Mapping[str, Any]) -> Finished:
-    cached, read = int(timings.get("cache_n", 0)), int(timings.get("prompt_n", 0))
-    return Finished(
-        reason="length" if reason == "length" else "stop",
-        prompt_tokens=cached + read,
-        cached_tokens=cached,
-        prompt_ns=int(float(timings.get("prompt_ms", 0)) * 1e6),
-        generated_tokens=int(timings.get("predicted_n", 0)),
-        generated_ns=int(float(timings.get("predicted_ms", 0)) * 1e6),
-    )
-
-
-def _completion_logprobs(data: Mapping[str, Any], wanted: int | None) -> tuple[TokenLogprob, ...]:
-    if wanted is None:
-        return ()
-    return tuple(_logprob(entry, wanted) for entry in data.get("completion_probabilities") or ())
-
-
-def _logprob(entry: Mapping[str, Any], most: int | None = None) -> TokenLogprob:
-    rivals = (entry.get("top_logprobs") or ())[:most]
-    return TokenLogprob(
-        token=entry["token"],
-        bytes=tuple(entry.get("bytes") or ()),
-        logprob=entry["logprob"],
-        top=tuple(_logprob(rival) for rival in rivals),
-    )
 
 
 def _refusal(body: bytes, status: int) -> EngineError | PromptTooLong:

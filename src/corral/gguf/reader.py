@@ -63,9 +63,10 @@ class Float32(float):
 
 @dataclass(frozen=True, slots=True)
 class ArraySummary:
-    """An array that was left out: how many elements it has."""
+    """An array that was left out: how many elements it has, and the first of them if they are numbers."""
 
     count: int
+    first: int | float | None = field(default=None, compare=False)
 
 
 Value = int | float | str | bool | list["Value"] | ArraySummary
@@ -88,14 +89,24 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a file: from ``start`` to before ``end``, in bytes."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class GgufFile:
-    """What a GGUF file says of itself."""
+    """What a GGUF file says of itself. ``records`` is where each metadata value lies, its key included, for those who copy it."""
 
     path: Path
     version: int
     metadata: Mapping[str, Value] = field(repr=False)
     tensors: tuple[TensorInfo, ...] = field(repr=False)
     size_bytes: int
+    alignment: int = DEFAULT_ALIGNMENT
+    records: Mapping[str, Span] = field(repr=False, default_factory=dict)
 
 
 def read_gguf(path: Path, *, arrays: bool = True) -> GgufFile:
@@ -137,11 +148,14 @@ class _Reader:
         num_tensors = self._count(at_least=24, what="tensors")
         num_values = self._count(at_least=13, what="metadata values")
         metadata: dict[str, Value] = {}
+        records: dict[str, Span] = {}
         for _ in range(num_values):
+            record_start = self._at
             key = self._string(MAX_NAME_BYTES)
             if key in metadata:
                 raise self._error(f'it has the key "{key[:80]}" twice')
             metadata[key] = self._value(self._uint32(), 0)
+            records[key] = Span(record_start, self._at)
         headers = [self._tensor_header() for _ in range(num_tensors)]
         alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
@@ -150,7 +164,7 @@ class _Reader:
         tensors = tuple(self._tensor(header, start, alignment) for header in headers)
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise self._error("two of its tensors have one name")
-        return GgufFile(self._path, version, metadata, tensors, self._size)
+        return GgufFile(self._path, version, metadata, tensors, self._size, alignment, records)
 
     def _value(self, kind: int, depth: int) -> Value:
         if kind == _STRING:
@@ -178,7 +192,7 @@ class _Reader:
         if scalar is not None:
             start = self._take(count * scalar.size)
             if leave_out:
-                return ArraySummary(count)
+                return ArraySummary(count, scalar.unpack_from(self._data, start)[0])
             values = struct.unpack_from(f"<{count}{scalar.format[-1]}", self._data, start)
             convert: Callable[[int | float], Value] = bool if kind == _BOOL else Float32 if kind == _FLOAT32 else _same
             return [convert(value) for value in values]
@@ -242,13 +256,13 @@ class _Reader:
         return start
 
     def _error(self, what: str) -> GgufError:
-        return GgufError(_printable(f"{self._path.name} cannot be used: {what}"))
+        return GgufError(printable(f"{self._path.name} cannot be used: {what}"))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """``text`` in one line, with nothing in it that a terminal would obey.
 
-    >>> _printable("a\x1b[31m")
+    >>> printable("a\x1b[31m")
     'a\\x1b[31m'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from corral.gguf import ModelFacts, TensorInfo
+from corral.library.prompting import Prompting
 from corral.names import ModelName
 
 
@@ -41,7 +42,7 @@ class ModelSummary:
 class ModelSpec:
     """All that is needed to run a model. ``more_weights`` are the further files of a model in parts, in order.
 
-    ``template`` is a Go template, if the model has one.
+    ``template`` is a Go template, if the model has one; ``prompting`` says if it is used.
     """
 
     name: ModelName
@@ -51,6 +52,7 @@ class ModelSpec:
     adapters: tuple[Path, ...]
     projectors: tuple[Path, ...]
     template: str | None
+    prompting: Prompting
     system: str | None
     parameters: Mapping[str, object] = field(repr=False)
     messages: tuple[tuple[str, str], ...]

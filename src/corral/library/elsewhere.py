@@ -6,6 +6,7 @@ Sources: the documentation of the Hugging Face cache (``models--USER--REPO/snaps
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from corral.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 from corral.store import Store, StoredManifest
 
 _HUB = "hf.co"
+_LM_STUDIO = (".lmstudio", ".cache/lm-studio")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 
 
@@ -59,7 +61,7 @@ def scan(environment: Mapping[str, str], own: Path) -> Iterator[Elsewhere | Pass
     for found in (
         *_of_ollama(environment, home, own),
         *_of_hugging_face(environment, home),
-        *_of_lm_studio(home),
+        *_of_lm_studio(environment, home),
         *_of_llama_cpp(environment, home),
     ):
         if isinstance(found, Elsewhere):
@@ -132,8 +134,23 @@ def _newest_first(repository: Path) -> list[Path]:
     return sorted((repository / "snapshots").glob("*"), key=lambda path: (path.name != main, -path.stat().st_mtime))
 
 
-def _of_lm_studio(home: Path) -> Iterator[Elsewhere | PassedOver]:
-    for root in (home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"):
+def _lm_studio_downloads(environment: Mapping[str, str], home: Path) -> Iterator[Path]:
+    """The folder that its user chose, if any."""
+    for folder in (
+        Path(environment.get("XDG_CONFIG_HOME") or home / ".config"),
+        home / "Library" / "Application Support",
+        Path(environment.get("APPDATA") or home),
+    ):
+        try:
+            chosen = json.loads((folder / "LM Studio" / "settings.json").read_bytes())["downloadsFolder"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(chosen, str) and chosen:
+            yield Path(chosen)
+
+
+def _of_lm_studio(environment: Mapping[str, str], home: Path) -> Iterator[Elsewhere | PassedOver]:
+    for root in (*_lm_studio_downloads(environment, home), *(home / part / "models" for part in _LM_STUDIO)):
         for folder in sorted(root.glob("*/*")):
             yield from _in_folder(folder, folder.parent.name, folder.name)
 

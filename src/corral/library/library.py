@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 
+from corral.config import GoTemplates
 from corral.errors import CorralError, CorruptManifest, GgufError, ModelNotFound, NotSupported, StoreError
 from corral.gguf import ArraySummary, Float32, ModelFacts, model_facts, parts_in_order, read_gguf, read_parts
 from corral.library.description import Details, ModelDetails, ModelSpec, ModelSummary
+from corral.library.prompting import Prompting, prompting
 from corral.library.texts import modelfile, parameter_lines
 from corral.names import ModelName
 from corral.store import Layer, Manifest, MediaType, Store, StoredManifest
@@ -41,8 +43,10 @@ class _Contents:
 class Library:
     """The models of one store. Methods block on files; safe to call from threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, go_templates: GoTemplates = GoTemplates()) -> None:  # noqa: B008 - frozen
+        """``go_templates`` says where a model's Go template is used, beside what Corral chooses by itself."""
         self.store = store
+        self._go_templates = go_templates
         self._facts: dict[tuple[str, int, int], ModelFacts] = {}
         self._specs: dict[ModelName, tuple[tuple[int, int], ModelSpec]] = {}
 
@@ -101,7 +105,7 @@ class Library:
                 messages=contents.messages,
             ),
             parameters=parameter_lines(contents.parameters),
-            template=contents.template or (spec.facts.chat_template if spec.facts else None) or "",
+            template=_used_template(spec),
             system=said,
             details=replace(spec.details, context_length=None, embedding_length=None),
             messages=contents.messages,
@@ -199,6 +203,15 @@ class Library:
         facts = self._facts_of(weights) if is_gguf else None
         if facts is not None and facts.is_adapter:
             raise CorruptManifest(f'the weights of "{entry.name.short}" are an adapter, not a model')
+        details = _details(models[-1], contents.config, facts)
+        how = prompting(
+            contents.template or None,  # an empty one is none: so a model gets rid of a template that it inherits
+            facts.chat_template if facts else None,
+            own=contents.config.get(OWN_TEMPLATE) is True,
+            wanted=self._go_templates.wanted(entry.name),
+            family=details.family,
+            config=contents.config,
+        )
         return ModelSpec(
             name=entry.name,
             digest=entry.digest,
@@ -207,11 +220,12 @@ class Library:
             adapters=adapters,
             projectors=projectors,
             template=contents.template,
+            prompting=how,
             system=contents.system or None,
             parameters=contents.parameters,
             messages=contents.messages,
-            capabilities=_capabilities(contents, facts, bool(projectors)),
-            details=_details(models[-1], contents.config, facts),
+            capabilities=_capabilities(contents, facts, bool(projectors), how),
+            details=details,
             facts=facts,
             size=entry.manifest.size,
         )
@@ -276,6 +290,12 @@ class Library:
         return facts
 
 
+def _used_template(spec: ModelSpec) -> str:
+    jinja = spec.facts.chat_template if spec.facts else None
+    used, other = (spec.template, jinja) if spec.prompting.use == "go" else (jinja, spec.template)
+    return used or other or ""
+
+
 def configuration_of(facts: ModelFacts) -> bytes:
     """The configuration of a model that is made of GGUF files."""
     return orjson.dumps(
@@ -299,11 +319,16 @@ def _weights(files: Sequence[Path], name: ModelName) -> tuple[Path, ...]:
         raise GgufError(f'the weights of "{name.short}" cannot be used: {exc}; try: corral pull {name.short}') from exc
 
 
-def _capabilities(contents: _Contents, facts: ModelFacts | None, has_projector: bool) -> tuple[str, ...]:
+def _capabilities(
+    contents: _Contents, facts: ModelFacts | None, has_projector: bool, how: Prompting
+) -> tuple[str, ...]:
     """By the rules of Ollama's ``show``, the same wherever a model is looked at."""
     found = [*_claimed(contents.config), *(facts.capabilities if facts else ())]
+    if how.use == "go":  # what the other template could do is not done
+        found = [*_claimed(contents.config), *(c for c in found if c not in ("tools", "thinking"))]
     if has_projector:
         found.append("vision")
+    found += how.capabilities
     return tuple(dict.fromkeys(found))
 
 

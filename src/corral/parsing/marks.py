@@ -65,13 +65,13 @@ def thinking_tags(prompt: str) -> tuple[str, str] | None:
 class ThinkingSplitter:
     """Tells thoughts from the answer by a pair of tags. ``inside`` when the prompt has opened the thought already.
 
-    A thought is only looked for at the beginning of the text; the tags and the white space around the answer's start
-    belong to neither.
+    A thought is only looked for at the beginning of the text; the tags and the white space behind them belong to neither.
+    White space before the closing tag is the thought's.
     """
 
     def __init__(self, opening: str, closing: str, *, inside: bool = False) -> None:
         self._opening, self._closing = opening, closing
-        self._state: Literal["start", "opened", "thinking", "gap", "text"] = "thinking" if inside else "start"
+        self._state: Literal["start", "opened", "thinking", "gap", "text"] = "opened" if inside else "start"
         self._held = ""
 
     def feed(self, text: str) -> list[Piece]:

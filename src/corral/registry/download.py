@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ import anyio
 from anyio import to_thread
 
 from corral.errors import CorralError, RegistryError
+from corral.registry.patience import Patience
 from corral.registry.plan import Claim, Plan
 from corral.registry.repository import Body
 from corral.registry.sources import Sources
@@ -17,9 +17,8 @@ from corral.store import Layer, Store
 from corral.store.partial import PIECE_BYTES, PartialBlob
 
 _CONNECTIONS = 8
+_MIN_CONNECTIONS = 2  # the second one helps out where the first is slow
 _BYTES_PER_CONNECTION = 8 << 20
-_MAX_FAILURES = 6  # one after the other, with nothing between
-_MAX_WAIT_S = 60.0
 _IDLE_S = 0.5
 _OTHERS_S = 0.1
 
@@ -27,12 +26,12 @@ _OTHERS_S = 0.1
 class Download:
     """A download of ``layer``. ``completed`` counts bytes and never goes back."""
 
-    def __init__(self, store: Store, sources: Sources, layer: Layer) -> None:
+    def __init__(self, store: Store, sources: Sources, layer: Layer, patience: Patience) -> None:
         self.layer = layer
         self.completed = store.bytes_on_their_way(layer)
         self._store = store
         self._sources = sources
-        self._came = 0  # bytes, whatever became of them: whether anything came between two failures
+        self._patience = patience
         self._news = anyio.Event()
         self._partial: PartialBlob | None = None
         self._ended = False
@@ -81,7 +80,7 @@ class Download:
 
     async def _fetch(self, partial: PartialBlob) -> None:
         plan = Plan(partial.num_pieces, partial.has)
-        num = max(1, min(_CONNECTIONS, self.layer.size // _BYTES_PER_CONNECTION))
+        num = max(_MIN_CONNECTIONS, min(_CONNECTIONS, self.layer.size // _BYTES_PER_CONNECTION))
         async with anyio.create_task_group() as tasks:
             for _ in range(num):
                 tasks.start_soon(self._work, partial, plan)
@@ -103,27 +102,20 @@ class Download:
 
     async def _work(self, partial: PartialBlob, plan: Plan) -> None:
         """Fetch pieces for as long as any is missing."""
-        keep = partial.write
-        failures, came = 0, 0
         while True:
             claim = plan.take(time.monotonic())
             if claim is None:
                 with anyio.move_on_after(_IDLE_S):
                     await self._news.wait()
                 continue
+            wait_s = 0.0
             try:
-                await self._follow(claim, plan, partial, keep)
+                await self._follow(claim, plan, partial, partial.write)
             except RegistryError as exc:
-                failures = 1 if self._came != came else failures + 1
-                came = self._came
-                if not exc.temporary or failures > _MAX_FAILURES:
-                    raise
-                wait = max(exc.retry_after_s, 2 ** (failures - 1) * random.uniform(0.5, 1.0))  # noqa: S311
-            else:
-                failures, wait = 0, 0.0
+                wait_s = self._patience.failed(exc, time.monotonic())
             finally:
                 plan.release(claim, time.monotonic())
-            await anyio.sleep(min(wait, _MAX_WAIT_S))
+            await anyio.sleep(wait_s)
 
     async def _follow(self, claim: Claim, plan: Plan, partial: PartialBlob, keep: Callable[[int, bytes], bool]) -> None:
         """Read the pieces of ``claim``, whose end may come nearer meanwhile."""
@@ -136,6 +128,7 @@ class Download:
                 data = await self._piece(claim, body, partial.piece_size(claim.next))
                 if not (body.whole and partial.has(claim.next)):
                     await to_thread.run_sync(keep, claim.next, data)
+                    self._patience.worked(time.monotonic())
                 plan.fetched(claim, time.monotonic())
                 self._show(partial.completed_bytes)
                 self._tell()
@@ -147,7 +140,8 @@ class Download:
                 raise RegistryError(f"the connection for {self.layer.digest} ended too early", temporary=True)
             claim.begun += chunk
             claim.touched = time.monotonic()
-            self._came += len(chunk)
+            if not body.whole:  # of a whole body that is cut nothing is kept but its pieces
+                self._patience.worked(claim.touched)
         return bytes(claim.begun)
 
     async def _mend(self, partial: PartialBlob) -> None:
@@ -155,31 +149,32 @@ class Download:
         wrong = partial.hash
         self._sources.distrust(partial.digest)
         plan = Plan(partial.num_pieces, lambda piece: False)
-        changed = False
+        num_changed = 0
 
         def compare(piece: int, data: bytes) -> bool:
-            nonlocal changed
-            if partial.write(piece, data):
-                changed = True
-                return partial.hash_again()
-            return True
+            nonlocal num_changed
+            if not partial.write(piece, data):
+                return True
+            num_changed += 1
+            # To hash all after each of many pieces would take for ever: after the first, the second, the fourth, and so on.
+            return num_changed & (num_changed - 1) != 0 or partial.hash_again()
 
-        failures = 0
         while (claim := plan.take(time.monotonic())) is not None and partial.hash != partial.digest:
+            wait_s = 0.0
             try:
                 await self._follow(claim, plan, partial, compare)
             except RegistryError as exc:
-                failures += 1
-                if not exc.temporary or failures > _MAX_FAILURES:
-                    raise
-                await anyio.sleep(failures)
+                wait_s = self._patience.failed(exc, time.monotonic())
             finally:
                 plan.release(claim, time.monotonic())
+            await anyio.sleep(wait_s)
+        if num_changed and partial.hash != partial.digest:
+            await to_thread.run_sync(partial.hash_again)
         if partial.hash != partial.digest:
             await to_thread.run_sync(partial.discard)
             raise RegistryError(
                 f"digest mismatch, file must be downloaded again: want {partial.digest}, got {wrong}"
-                + ("" if changed else "; the registry sends another file than its manifest names")
+                + ("" if num_changed else "; the registry sends another file than its manifest names")
             )
 
     def _show(self, completed: int) -> None:

@@ -1,7 +1,7 @@
 """Who fetches which pieces of a blob. Pure: no clock of its own, no file, no network.
 
 Pieces are given out from the beginning on, so that the hash can follow; late in the day who has nothing to do takes half of what
-the slowest still has before it, and at last the same piece that somebody is stuck with.
+the slowest still has before it, and at last the same piece that somebody is stuck with, or gets a byte of now and then.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ _MAX_PIECES = 64
 _CLAIM_S = 4.0  # how long a claim should take
 _WORTH_S = 1.0  # what a rest must take for a second connection to help with it
 _STUCK_S = 5.0  # without a byte
+_SLOW_S = 10.0  # for one piece, where others take much less
+_SLOW_FACTOR = 4
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +26,7 @@ class Claim:
     end: int
     since: float
     touched: float
+    piece_since: float
     num_fetched: int = 0
     begun: bytearray = field(default_factory=bytearray)
     alone: bool = False
@@ -43,6 +46,7 @@ class Plan:
         self._left: list[Claim] = []  # given back unfinished
         self._cursor = 0
         self._size = _FIRST_PIECES
+        self._piece_s = 0.0  # that a piece takes, by the last ones
 
     def take(self, now: float) -> Claim | None:
         """Something to fetch; ``None`` when all that is missing is being fetched."""
@@ -57,7 +61,10 @@ class Plan:
         """The next piece of ``claim`` is there."""
         claim.next += 1
         claim.num_fetched += 1
-        claim.touched = now
+        self._piece_s = (
+            self._piece_s * 0.9 + (now - claim.piece_since) * 0.1 if self._piece_s else now - claim.piece_since
+        )
+        claim.touched = claim.piece_since = now
         claim.begun.clear()
 
     def release(self, claim: Claim, now: float) -> None:
@@ -93,7 +100,7 @@ class Plan:
                 claim.next += 1
                 claim.begun.clear()
             if claim.next < claim.end:
-                return Claim(claim.next, claim.end, now, now, begun=claim.begun)
+                return Claim(claim.next, claim.end, now, now, now, begun=claim.begun)
         return None
 
     def _fresh(self, now: float) -> Claim | None:
@@ -104,7 +111,7 @@ class Plan:
             end += 1
         if end == self._cursor:
             return None
-        claim = Claim(self._cursor, end, now, now)
+        claim = Claim(self._cursor, end, now, now, now)
         self._cursor = end
         return claim
 
@@ -113,15 +120,17 @@ class Plan:
         if longest is None or longest.end - longest.next < 2 or longest.takes_s(now) < _WORTH_S:
             return None
         middle = (longest.next + longest.end + 1) // 2
-        claim = Claim(middle, longest.end, now, now)
+        claim = Claim(middle, longest.end, now, now, now)
         longest.end = middle
         return claim
 
     def _stuck(self, now: float) -> Claim | None:
+        slow_s = max(_SLOW_S, _SLOW_FACTOR * self._piece_s)
         for claim in self._claims:
-            if claim.next < claim.end and now - claim.touched > _STUCK_S:
-                claim.touched = now  # one more at a time
-                return Claim(claim.next, claim.end, now, now)
+            silent, slow = now - claim.touched > _STUCK_S, now - claim.piece_since > slow_s
+            if claim.next < claim.end and not self._has(claim.next) and (silent or slow):
+                claim.touched = claim.piece_since = now  # one more at a time
+                return Claim(claim.next, claim.end, now, now, now)
         return None
 
     def _is_cared_for(self, piece: int) -> bool:

@@ -7,9 +7,11 @@ to storage of its own under a signed link that expires.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -334,10 +336,19 @@ def _upload(response: aiohttp.ClientResponse, received: int) -> Upload:
 
 def _failed(what: str, response: aiohttp.ClientResponse, body: bytes) -> RegistryError:
     text = body[:1000].decode(errors="replace").strip()
-    wait = response.headers.get("Retry-After", "")
     return RegistryError(
         ": ".join(filter(None, (what, str(response.status), text))),
         response.status,
         temporary=response.status in (408, 425, 429) or response.status >= 500,
-        retry_after_s=float(wait) if wait.isdigit() else 0,
+        retry_after_s=_seconds(response.headers.get("Retry-After", "")),
     )
+
+
+def _seconds(wait: str) -> float:
+    """What ``Retry-After`` says, as a number or as a date; 0 for what is neither."""
+    if wait.isascii() and wait.isdigit():
+        return float(wait)
+    try:
+        return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
+    except ValueError:
+        return 0

@@ -32,6 +32,7 @@ from corral.registry.huggingface import (
     projector_of,
 )
 from corral.registry.keys import SigningKey
+from corral.registry.patience import BACKOFF_S, PATIENCE_S, Patience
 from corral.registry.progress import Progress
 from corral.registry.push import push_model
 from corral.registry.reach import Reach
@@ -71,19 +72,29 @@ class _Shared:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a server's owner decides about other machines. ``mirrors`` has addresses by host; ``stall_s`` is a silence."""
+    """What a server's owner decides about other machines. ``mirrors`` has addresses by host.
+
+    ``stall_s`` is how long a connection may be silent, ``patience_s`` how long a line that worked is waited for, ``backoff_s``
+    the first pause between two tries.
+    """
 
     offline: bool = False
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ca_file: Path | None = None
     identity: Identity = field(default_factory=Identity)
     stall_s: float = STALL_S
+    patience_s: float = PATIENCE_S
+    backoff_s: float = BACKOFF_S
 
     @classmethod
     def of(cls, settings: Settings) -> Outside:
         """What the settings say."""
         identity = Identity(Credentials(settings.data / "credentials.json"), SigningKey())
         return cls(settings.offline, dict(settings.mirrors), settings.ca_file, identity)
+
+    def patience(self) -> Patience:
+        """For one blob, or one push."""
+        return Patience(self.patience_s, self.backoff_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,9 @@ class Transfers:
         """
         _check_scheme(name, wish.insecure)
         stored = await to_thread.run_sync(self._store.read, name)
-        async with aclosing(push_model(self._store, self._registry(name, wish), stored)) as steps:
+        async with aclosing(
+            push_model(self._store, self._registry(name, wish), stored, self._outside.patience())
+        ) as steps:
             async for step in steps:
                 yield step
 
@@ -310,7 +323,9 @@ class Transfers:
     def _join(self, sources: Sources, layer: Layer) -> _Shared:
         shared = self._downloads.get(layer.digest)
         if shared is None or shared.ended.is_set():
-            shared = self._downloads[layer.digest] = _Shared(Download(self._store, sources, layer))
+            shared = self._downloads[layer.digest] = _Shared(
+                Download(self._store, sources, layer, self._outside.patience())
+            )
             self._tasks.start_soon(self._run, shared)
         shared.waiting += 1
         return shared

@@ -63,7 +63,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        library = Library(Store(settings.models))
+        library = Library(Store(settings.models), settings.go_template)
         if not settings.no_prune:
             await to_thread.run_sync(library.store.tidy)
         async with (

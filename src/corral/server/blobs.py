@@ -20,7 +20,7 @@ async def blob(request: Request) -> Response:
     """``HEAD`` and ``POST /api/blobs/<digest>``: 200 if it is here, 201 if it came. What has another digest is not kept."""
     store, given = State.of(request).library.store, request.path_params["digest"]
     digest = Digest.parse(given)
-    if await to_thread.run_sync(store.has_blob, digest):
+    if await to_thread.run_sync(store.wants_blob, digest):
         return Response()
     if request.method == "HEAD":
         raise Refusal(404, f"blob {quoted(given)} not found")

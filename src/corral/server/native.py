@@ -114,13 +114,8 @@ async def generate(request: Request) -> Response:
         return _json(encoder.without_generation("unload"))
     if wanted.raw and (wanted.template or wanted.system or wanted.context):
         raise InvalidRequest("raw mode does not support template, system, or context")
-    if wanted.template:
-        raise InvalidRequest(
-            'a "template" in a request is not supported by this version of Corral; '
-            'write the whole prompt and send it with "raw": true'
-        )
     _require(spec, wanted, "completion", "generate")
-    if wanted.suffix:
+    if wanted.suffix and "insert" not in spec.capabilities:
         raise NotSupported(f"{spec.name} does not support insert")
     asked = wanted.request(spec)
     if not wanted.prompt:

@@ -100,14 +100,29 @@ class BlobWriter:
         settle(self._file.fileno())
         self._file.close()
         target = self._folder / self.digest.file_name
-        if target.exists() and target.stat().st_size == self._size:
-            target.touch()  # it is wanted now: whoever clears leftovers goes by age
+        if is_wanted(target, self._size):
             self._path.unlink()
         else:
             self._path.replace(target)
         self._path = None
         sync_folder(self._folder)
         return self._size
+
+
+def is_wanted(blob: Path, size: int | None = None) -> bool:
+    """Whether a blob (of ``size``) is there; then it is young again, as whoever clears leftovers goes by age.
+
+    One that another program has too keeps the age that it has there.
+    """
+    try:
+        status = blob.stat()
+        if size is not None and status.st_size != size:
+            return False
+        if status.st_nlink == 1:
+            os.utime(blob)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def write_blob(folder: Path, chunks: Iterable[bytes]) -> tuple[Digest, int]:

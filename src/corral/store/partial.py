@@ -166,11 +166,23 @@ def open_partial(folder: Path, digest: Digest, size: int) -> PartialBlob | None:
 
 def bytes_on_their_way(folder: Path, digest: Digest, size: int) -> int:
     """About how many bytes of a blob are there already, whoever works on it."""
+    if not partial_path(folder, digest).exists():
+        return 0
     try:
-        records = (_log_path(folder, digest).stat().st_size - _HEADER.size) // _RECORD.size
+        content = _log_path(folder, digest).read_bytes()
     except OSError:
         return 0
-    return max(0, min(size, records * PIECE_BYTES))
+    if content[: _HEADER.size] != _HEADER.pack(_MAGIC, size):
+        return 0
+    records = content[_HEADER.size :]
+    whole = len(records) // _RECORD.size * _RECORD.size
+    pieces = {piece for piece, _ in _RECORD.iter_unpack(records[:whole]) if piece * PIECE_BYTES < size}
+    return min(size, len(pieces) * PIECE_BYTES)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of that name is one of ours, which have a lock."""
+    return "-partial.corral" in name or "-partial-note-" in name
 
 
 @contextmanager

@@ -27,18 +27,20 @@ from corral.store.files import (
     HashedFile,
     Placed,
     chunks_of,
+    is_wanted,
     translated,
     write_atomically,
     write_blob,
 )
 from corral.store.locks import locked
 from corral.store.manifest import Layer, Manifest
-from corral.store.partial import PartialBlob, bytes_on_their_way, left_alone, open_partial, partial_path
+from corral.store.partial import PartialBlob, bytes_on_their_way, is_ours, left_alone, open_partial, partial_path
 
 logger = logging.getLogger(__name__)
 
 _LEFTOVER_S = 24 * 3600
 _PARTIAL_S = 30 * 24 * 3600
+_BUSY_S = 300.0  # somebody may be writing: an upload, or Ollama, whose files have no lock
 
 
 Stamp = tuple[int, int]  # when a manifest was written (nanoseconds) and in which file: another one has another
@@ -254,6 +256,11 @@ class Store:
         except OSError:
             return False
 
+    def wants_blob(self, digest: Digest) -> bool:
+        """Whether the blob is here; if it is, no clean-up takes it for the next hour. Raises `StoreError`."""
+        with translated(self.root):
+            return is_wanted(self.blob_path(digest))
+
     def read_part(self, digest: Digest, first: int, most: int) -> bytes:
         """At most ``most`` bytes of a blob, from the byte ``first`` on. Raises `StoreError`."""
         try:
@@ -373,6 +380,8 @@ class Store:
                 continue
             kind = _kind_of_leftover(path.name, used)
             if kind is None or now - status.st_mtime < (partial_s if kind == "partial download" else unused_s):
+                continue
+            if kind != "unused blob" and not is_ours(path.name) and now - status.st_mtime < _BUSY_S:
                 continue
             with left_alone(self._blobs, path.name) as alone, translated(self.root):
                 if not alone:

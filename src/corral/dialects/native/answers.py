@@ -23,6 +23,7 @@ class Encoder:
         self._model = model
         self._chat = chat
         self._started_ns = time.monotonic_ns()
+        self._num_calls = 0
         self._head = b'{"model":' + dumps(model) + b',"created_at":"'
         if chat:
             self._text = (b'","message":{"role":"assistant","content":', b'},"done":false')
@@ -32,7 +33,7 @@ class Encoder:
             self._thinking = (b'","response":"","thinking":', b',"done":false')
 
     def lines(self, batch: Batch) -> bytes:
-        """The lines for what arrived together. Tool calls stand on the line of the end that follows them."""
+        """The lines for what arrived together. Tool calls stand on the line of the end that comes with them, or on their own."""
         written: list[bytes] = []
         calls: list[ToolCall] = []
         for event in batch:
@@ -47,6 +48,8 @@ class Encoder:
                 if event.logprobs:
                     written += (b',"logprobs":', orjson.dumps(_logprobs(event.logprobs)))
                 written.append(b"}\n")
+        if calls and not isinstance(batch[-1], Finished):
+            written.append(dumps({**self._begin(), **self._body("", "", calls), "done": False}) + b"\n")
         return b"".join(written)
 
     def whole(self, batches: Iterable[Batch]) -> bytes:
@@ -88,7 +91,7 @@ class Encoder:
         message: dict[str, Any] = {"role": "assistant", "content": text}
         if thinking:
             message["thinking"] = thinking
-        if written := _calls(calls):
+        if written := self._calls(calls):
             message["tool_calls"] = written
         return {"message": message}
 
@@ -118,11 +121,20 @@ class Encoder:
             "prompt_eval_duration": end.prompt_ns,
             "eval_count": end.generated_tokens,
             "eval_duration": end.generated_ns,
-            "tool_calls": [] if self._chat else _calls(calls),
+            "tool_calls": [] if self._chat else self._calls(calls),
             "logprobs": [] if self._chat else written,
             "dropped_messages": end.dropped_messages,  # not in Ollama, which does not say so
         }
         return answer | {name: value for name, value in rest.items() if value}
+
+    def _calls(self, calls: Iterable[ToolCall]) -> list[dict[str, Any]]:
+        """Calls as they are written; they are numbered through the whole answer."""
+        written = []
+        for call in calls:
+            function = {"index": self._num_calls, "name": call.name, "arguments": orjson.loads(call.arguments)}
+            written.append({**({"id": call.id} if call.id else {}), "function": function})
+            self._num_calls += 1
+        return written
 
 
 def error_line(message: str) -> bytes:
@@ -133,16 +145,6 @@ def error_line(message: str) -> bytes:
 def error_body(message: str) -> bytes:
     """An error as the body of an answer."""
     return dumps({"error": message})
-
-
-def _calls(calls: Iterable[ToolCall]) -> list[dict[str, Any]]:
-    return [
-        {
-            **({"id": call.id} if call.id else {}),
-            "function": {"index": index, "name": call.name, "arguments": orjson.loads(call.arguments)},
-        }
-        for index, call in enumerate(calls)
-    ]
 
 
 def _logprobs(logprobs: Iterable[TokenLogprob]) -> list[dict[str, Any]]:

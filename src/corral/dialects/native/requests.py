@@ -16,7 +16,7 @@ from corral.engine.base import Json, Message, OutputFormat, ToolCall
 from corral.errors import InvalidRequest
 from corral.library import ModelSpec
 from corral.runtime.options import Options, parse_options
-from corral.runtime.session import ChatRequest, GenerateRequest, Think
+from corral.runtime.requests import ChatRequest, GenerateRequest, Think
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,8 @@ class Generate(Inference):
             prompt=self.prompt,
             raw=self.raw,
             system=self.system or None,
+            suffix="" if self.raw else self.suffix,
+            own_template=self.template,
             images=self.images,
             context=self.context,
             want_context=not self.raw,

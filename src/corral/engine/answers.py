@@ -1,0 +1,177 @@
+"""What llama.cpp's server streams, object by object, as events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from corral.engine.base import CompletionCall, Event, Finished, Sampling, Text, Thinking, TokenLogprob, ToolCall
+from corral.parsing import StopMatcher, ThinkingSplitter
+
+
+class ChatAnswer:
+    """Turns the chunks of one chat stream into events; tool calls are gathered until they are whole."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.finished = False
+        self.stops: StopMatcher | None = None
+        self._top_logprobs = sampling.top_logprobs
+        self._calls: dict[int, list[str]] = {}  # index: id, name, arguments so far
+
+    def read(self, data: Mapping[str, Any]) -> list[Event]:
+        """What ``data`` adds to the answer; nothing once it is finished, whatever came along with its last piece."""
+        if self.finished:
+            return []
+        events: list[Event] = []
+        for choice in data.get("choices") or ():
+            delta = choice.get("delta") or {}
+            logprobs = self._logprobs(choice["logprobs"]) if choice.get("logprobs") else ()
+            if thought := delta.get("reasoning_content"):
+                events.append(Thinking(thought, logprobs))
+            elif (content := delta.get("content")) or logprobs:
+                text, stopped = self.stops.feed(content or "") if self.stops else (content or "", False)
+                if text or logprobs:
+                    events.append(Text(text, logprobs))
+                if stopped:
+                    events.append(_finished("stop", data.get("timings") or {}))
+                    self.finished = True
+                    return events
+            for call in delta.get("tool_calls") or ():
+                self._gather(call)
+            if choice.get("finish_reason"):
+                length = choice["finish_reason"] == "length"
+                if self.stops and (held := self.stops.flush()):
+                    events.append(Text(held))
+                events += self._whole_calls()
+                events.append(_finished("length" if length else "stop", data.get("timings") or {}))
+                self.finished = True
+        return events
+
+    def _logprobs(self, logprobs: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
+        return tuple(_logprob(entry, self._top_logprobs) for entry in logprobs.get("content") or ())
+
+    def _gather(self, call: Mapping[str, Any]) -> None:
+        gathered = self._calls.setdefault(call["index"], ["", "", ""])
+        function = call.get("function") or {}
+        gathered[0] += call.get("id") or ""
+        gathered[1] += function.get("name") or ""
+        gathered[2] += function.get("arguments") or ""
+
+    def _whole_calls(self) -> list[Event]:
+        """The calls; one that was cut off becomes text, so that nothing the model wrote is lost."""
+        events: list[Event] = []
+        for index in sorted(self._calls):
+            id_, name, arguments = self._calls[index]
+            try:
+                whole = isinstance(orjson.loads(arguments or "{}"), dict)
+            except orjson.JSONDecodeError:
+                whole = False
+            if whole:
+                events.append(ToolCall(name, arguments or "{}", id_))
+            else:
+                events.append(Text(f'{{"name": "{name}", "arguments": {arguments}'))
+        return events
+
+
+class CompletionAnswer:
+    """Turns the chunks of one completion into events; told by tags, thoughts are events of their own."""
+
+    def __init__(self, call: CompletionCall) -> None:
+        self.finished = False
+        self._top_logprobs = call.sampling.top_logprobs
+        self._only_thought = call.only_thought
+        tags = call.thoughts
+        self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
+        self._stops = StopMatcher(call.sampling.stop if call.thoughts else ())
+        self._written: list[str] = []
+        self._answered = self._shown = 0  # characters of the answer that came, and that were given out
+
+    def read(self, data: Mapping[str, Any]) -> list[Event]:
+        """What ``data`` adds to the answer; nothing once it is finished."""
+        if self.finished:
+            return []
+        content = str(data.get("content") or "")
+        logprobs = _completion_logprobs(data, self._top_logprobs) if content else ()
+        events = self._told(content, logprobs, ended=bool(data.get("stop")))
+        if data.get("stop") and not self.finished:
+            reason = "length" if data.get("stop_type") == "limit" else "stop"
+            events.append(self._end(_finished(reason, data.get("timings") or {})))
+        elif self.finished:
+            ending = _finished("stop", data.get("timings") or {})
+            # The token with which the answer began is none of the thought; it will be generated again.
+            tokens = max(ending.generated_tokens - 1, 0) if self._only_thought else ending.generated_tokens
+            events.append(self._end(replace(ending, generated_tokens=tokens)))
+        return events
+
+    def _told(self, content: str, logprobs: tuple[TokenLogprob, ...], *, ended: bool) -> list[Event]:
+        if self._thoughts is None:
+            return [Text(content, logprobs)] if content else []
+        self._written.append(content)
+        pieces = self._thoughts.feed(content) + (self._thoughts.flush() if ended else [])
+        events: list[Text | Thinking] = []
+        for kind, text in pieces:
+            if kind == "thinking":
+                events.append(Thinking(text))
+                continue
+            self._answered += len(text)
+            if self._only_thought:
+                self.finished = True
+                break
+            shown, self.finished = self._stops.feed(text)
+            events.append(Text(shown))
+            if self.finished:
+                break
+        if ended and not self.finished:
+            events.append(Text(self._stops.flush()))
+        if self.finished and self._only_thought:
+            logprobs = ()  # of a token that will be generated again
+        self._shown += sum(len(event.text) for event in events if isinstance(event, Text))
+        return _with_logprobs([event for event in events if event.text], logprobs)
+
+    def _end(self, finished: Finished) -> Finished:
+        """``finished`` with all that was written, up to where it was ended here."""
+        self.finished = True
+        if self._thoughts is None:
+            return finished
+        written = "".join(self._written)
+        return replace(finished, written=written[: len(written) - self._answered + self._shown])
+
+
+def _with_logprobs(events: Sequence[Text | Thinking], logprobs: tuple[TokenLogprob, ...]) -> list[Event]:
+    """``events`` with the log-probabilities of the tokens that brought them, or of a token that is held back."""
+    if not logprobs:
+        return list(events)
+    if events:
+        return [replace(events[0], logprobs=logprobs), *events[1:]]
+    return [Text("", logprobs), *events]
+
+
+def _finished(reason: str, timings: Mapping[str, Any]) -> Finished:
+    cached, read = int(timings.get("cache_n", 0)), int(timings.get("prompt_n", 0))
+    return Finished(
+        reason="length" if reason == "length" else "stop",
+        prompt_tokens=cached + read,
+        cached_tokens=cached,
+        prompt_ns=int(float(timings.get("prompt_ms", 0)) * 1e6),
+        generated_tokens=int(timings.get("predicted_n", 0)),
+        generated_ns=int(float(timings.get("predicted_ms", 0)) * 1e6),
+    )
+
+
+def _completion_logprobs(data: Mapping[str, Any], wanted: int | None) -> tuple[TokenLogprob, ...]:
+    if wanted is None:
+        return ()
+    return tuple(_logprob(entry, wanted) for entry in data.get("completion_probabilities") or ())
+
+
+def _logprob(entry: Mapping[str, Any], most: int | None = None) -> TokenLogprob:
+    rivals = (entry.get("top_logprobs") or ())[:most]
+    return TokenLogprob(
+        token=entry["token"],
+        bytes=tuple(entry.get("bytes") or ()),
+        logprob=entry["logprob"],
+        top=tuple(_logprob(rival) for rival in rivals),
+    )

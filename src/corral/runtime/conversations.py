@@ -1,0 +1,61 @@
+"""Requests as conversations: the model's own system message and examples, the client's turns, what the model can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from corral.durations import quoted
+from corral.engine.base import Conversation, Json, Message
+from corral.errors import NotSupported
+from corral.library import ModelSpec
+from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
+
+
+def conversation_of(
+    request: GenerationRequest, messages: tuple[Message, ...], tools: tuple[Mapping[str, Json], ...]
+) -> Conversation:
+    """What the template is to render. Raises `NotSupported` for what the model cannot do."""
+    capabilities = request.spec.capabilities
+    name = quoted(request.model)
+    if request.think and "thinking" not in capabilities:
+        raise NotSupported(f"{name} does not support thinking")
+    if tools and "tools" not in capabilities:
+        raise NotSupported(f"{request.spec.name} does not support tools")
+    if any(message.images for message in messages) and "vision" not in capabilities:
+        raise NotSupported(f"{name} does not support images")
+    return Conversation(messages, tools, *_thinking(request))
+
+
+def _thinking(request: GenerationRequest) -> tuple[bool | None, str | None]:
+    """Whether to think, and how much. Go templates are always told how much, and also that a model shall not which cannot."""
+    renders = request.template is not None
+    if "thinking" not in request.spec.capabilities:
+        return (False if renders and request.think is False else None), None
+    think = True if request.think is None else request.think
+    effort = think if isinstance(think, str) else None
+    return bool(think), "medium" if renders and think is True else effort
+
+
+def with_model_turns(spec: ModelSpec, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The request's turns behind the model's own system message and examples."""
+    turns = tuple(Message(role, content) for role, content in spec.messages) + messages
+    if spec.system and not (messages and messages[0].role == "system"):
+        return (Message("system", spec.system), *turns)
+    return turns
+
+
+def chat_conversation(request: ChatRequest) -> Conversation:
+    """The conversation of a chat. Raises `NotSupported` for what the model cannot do."""
+    return conversation_of(request, with_model_turns(request.spec, request.messages), request.tools)
+
+
+def prompt_conversation(request: GenerateRequest) -> Conversation:
+    """A prompt as a conversation of one question. Raises `NotSupported` for what the model cannot do."""
+    system = request.system or request.spec.system
+    examples = request.spec.messages if request.context is None else ()
+    messages = (
+        *((Message("system", system),) if system else ()),
+        *(Message(role, content) for role, content in examples),
+        Message("user", request.prompt, images=request.images),
+    )
+    return conversation_of(request, messages, ())

@@ -1,0 +1,62 @@
+"""What a dialect asks for: one type of request for chats, one for prompts, whatever the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from corral.engine.base import Json, Message, OutputFormat
+from corral.library import ModelSpec
+from corral.runtime.options import Options
+
+Think = bool | Literal["low", "medium", "high", "max"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """What every generation has. ``model`` is the name as the client wrote it, for answers and errors."""
+
+    model: str
+    spec: ModelSpec
+    options: Options = field(default_factory=Options)
+    think: Think | None = None
+    output: OutputFormat | None = None
+    keep_alive_s: float | None = None
+    truncate: bool = True
+    top_logprobs: int | None = None
+
+    @property
+    def template(self) -> str | None:
+        """The Go template that renders the prompt, if one does."""
+        return self.spec.template if self.spec.prompting.use == "go" else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(GenerationRequest):
+    """A conversation to be continued."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Json], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest(GenerationRequest):
+    """A prompt to be answered: as it stands if ``raw``, else as a user's turn after ``system`` and ``context``.
+
+    ``own_template`` is a Go template that takes the place of the model's; with ``suffix`` what stands between is asked for.
+    """
+
+    prompt: str
+    raw: bool = False
+    system: str | None = None
+    suffix: str = ""
+    own_template: str = ""
+    images: tuple[bytes, ...] = ()
+    context: tuple[int, ...] | None = None
+    want_context: bool = True
+
+    @property
+    def template(self) -> str | None:
+        """The Go template that renders the prompt, if one does."""
+        return self.own_template or super(GenerateRequest, self).template
