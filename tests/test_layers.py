@@ -16,7 +16,7 @@ ORDER = [
     {"names", "durations"},
     {"config", "parsing", "parameters"},
     {"gguf", "modelfile"},
-    {"templates"},
+    {"convert", "templates"},
     {"store"},
     {"registry"},
     {"tiny"},
@@ -88,3 +88,20 @@ def test_nobody_imports_a_worker() -> None:
     assert [path for path, modules in importers.items() if "corral.gguf.kernels" in modules] == [
         SOURCE / "gguf" / "worker.py"
     ]
+
+
+def test_only_the_child_that_converts_imports_numpy_and_gguf() -> None:
+    """What the server imports of that room must be light."""
+    for path in FILES:
+        heavy = {name for name in outside(path) if name in ("numpy", "gguf")}
+        is_child = room_of(path) == "convert" and path.name not in ("__init__.py", "start.py")
+        assert not heavy or is_child or path.parent.parent.name == "convert", f"{path} imports {heavy}"
+
+
+def outside(path: Path) -> Iterator[str]:
+    """The packages of others that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
