@@ -26,10 +26,13 @@ class Parameter:
 
 
 _INT = 2**31 - 1
+_LONG = 2**63 - 1
 PARAMETERS: Mapping[str, Parameter] = {
-    "num_keep": Parameter("integer"),  # tokens kept by a context shift; the context is never shifted here
-    "seed": Parameter("integer"),
-    "num_predict": Parameter("integer"),
+    "num_keep": Parameter(
+        "integer", -_LONG, _LONG
+    ),  # tokens kept by a context shift; the context is never shifted here
+    "seed": Parameter("integer", -_LONG, _LONG),
+    "num_predict": Parameter("integer", -_LONG, _LONG),
     "top_k": Parameter("integer", -_INT, _INT),
     "top_p": Parameter("float32", 0, 1),
     "min_p": Parameter("float32", 0, 1),

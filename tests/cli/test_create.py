@@ -16,6 +16,7 @@ from corral.tiny import TINY_FILE
 from tests.adapters import adapter, projector
 from tests.conftest import RunningServer
 
+PUBLISHED = Path(__file__).parent.parent / "convert" / "published"
 Corral = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -88,6 +89,26 @@ def test_files_are_brought_to_the_server_once(server: RunningServer, corral: Cor
     assert shown(server, "again")["modelfile"].replace("again:latest", "mine:latest") == modelfile
 
 
+def test_a_folder_in_safetensors_is_converted_adapted_and_quantised(
+    server: RunningServer, corral: Corral, folder: Path
+) -> None:
+    (folder / "Modelfile").write_text(f"FROM {PUBLISHED / 'llama'}\nADAPTER {PUBLISHED / 'llama-lora'}\n")
+    done = corral("create", "mine", "-q", "q8_0")
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "converting model: 100 %",
+        "converting adapter: 100 %",
+        "quantizing F32 model to Q8_0: 100 %",
+        "success",
+    ):
+        assert said in done.stderr
+    details = shown(server, "mine")
+    assert (details["details"]["family"], details["details"]["quantization_level"]) == ("llama", "Q8_0")
+    assert [line.split()[0] for line in details["modelfile"].splitlines()[4:6]] == ["FROM", "ADAPTER"]
+    assert list(server.client.generate({"model": "mine", "prompt": "x", "raw": True, "options": {"num_predict": 4}}))
+    assert not (server.models / "making").exists()
+
+
 def test_a_modelfile_may_come_from_standard_input(server: RunningServer, corral: Corral) -> None:
     assert corral("create", "mine", "-f", "-", stdin="FROM tiny\nSYSTEM piped").returncode == 0
     assert shown(server, "mine")["system"] == "piped"
@@ -111,7 +132,7 @@ def test_a_folder_with_one_model_needs_no_modelfile(server: RunningServer, corra
         ("FROM tiny\nTEMPLATE {{ .Prompt \n", "template error: template: :1: unclosed action"),
         ("FROM ./nosuch.gguf\n", "FROM ./nosuch.gguf: there is no file"),
         ("FROM tiny\nADAPTER ./nosuch.gguf\n", "ADAPTER ./nosuch.gguf: there is no file"),
-        ("FROM tiny\nADAPTER .\n", "ADAPTER .: that is a folder"),
+        ("FROM tiny\nADAPTER .\n", ". has no adapter_model.safetensors"),
         ("FROM .\n", "no Modelfile or safetensors files found"),
         ("FROM ~nobody-of-that-name/x\n", "~nobody-of-that-name/x: "),
         ("FROM Modelfile\n", "unknown type"),

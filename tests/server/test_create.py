@@ -13,6 +13,7 @@ import httpx
 import ollama
 import pytest
 
+from bench.models import SMALL, make
 from corral.modelfile import decode, definition_of, read_modelfile
 from corral.names import Digest, ModelName
 from corral.store import MediaType, Store
@@ -31,6 +32,12 @@ def client(server: RunningServer) -> Iterator[ollama.Client]:
     client = ollama.Client(server.url)
     yield client
     client._client.close()
+
+
+@pytest.fixture(scope="session")
+def sixteen_bits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of sixteen bits."""
+    return make(SMALL, tmp_path_factory.mktemp("weights") / "sixteen.gguf", "F16")
 
 
 @pytest.fixture
@@ -216,8 +223,10 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"files": {"a.gguf": "sha256:" + "0" * 64}}, 400, 'the file "a.gguf" is not here; bring it first'),
     ({"files": {"a.gguf": TEXT}}, 400, "supplied file was not in GGUF format"),
     ({"files": {"a.bin": TEXT}}, 400, "unknown type"),
-    ({"files": {"model.safetensors": TEXT}}, 400, "safetensors"),
-    ({"files": {"a.gguf": DIGEST, "notes.txt": TEXT}}, 400, "supplied file was not in GGUF format"),
+    ({"files": {"model.safetensors": TEXT}}, 500, "config.json is missing"),
+    ({"from": "tiny", "quantize": "q99"}, 500, "unsupported quantization type Q99"),
+    ({"from": "tiny", "quantize": "q4_K_M"}, 500, "quantization is only supported for F16, BF16 and F32 models"),
+    ({"files": {"a.gguf": DIGEST, "notes.txt": TEXT}}, 400, 'supplied file was not in GGUF format: "notes.txt"'),
     ({"from": "tiny", "adapters": {"a.gguf": DIGEST}}, 400, '"a.gguf" is not an adapter'),
     ({"from": "tiny", "adapters": {"a": DIGEST, "b": DIGEST}}, 400, "only one adapter is currently supported"),
     ({"from": "tiny", "template": "{{ .Prompt"}, 400, "template error: template: :1: unclosed action"),
@@ -235,6 +244,8 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"from": "tiny", "license": 1}, 500, "json: cannot unmarshal number into Go value of type []string"),
     ({"from": "tiny", "info": {"context_length": "x"}}, 400, 'info field "context_length" must be a number'),
     ({"from": "tiny", "info": {"context_length": -1}}, 400, "must be a non-negative integer"),
+    ({"from": "tiny", "info": {"context_length": 1e300}}, 400, "must be a non-negative integer"),
+    ({"from": "tiny", "parameters": {"seed": 1e30}}, 400, 'option "seed" must be at least'),
     ({"from": "tiny", "info": {"base_name": 1}}, 400, 'info field "base_name" must be a string'),
     ({"from": "tiny", "draft_quantize": "q4_0"}, 400, "--draft-quantize requires a DRAFT model"),
     ({"from": "tiny", "draft_files": {"d.gguf": DIGEST}}, 400, "draft models"),
@@ -256,6 +267,32 @@ def test_what_cannot_be_made_is_refused_and_leaves_the_old_model(
             assert got == (status if len(objects) == 1 else 200), body
     assert Store(server.models).read(ModelName.parse("mine")).data == manifest
     assert blobs(server) == before
+    assert not (server.models / "making").exists()
+
+
+def test_the_same_quantisation_changes_nothing(create: Create, server: RunningServer) -> None:
+    assert create(**{"from": "tiny", "quantize": "q8_0"})[0] == 200
+    manifests = [Store(server.models).read(ModelName.parse(name)).manifest for name in ("tiny", "mine")]
+    assert len({manifest.of_type(MediaType.MODEL)[0].digest for manifest in manifests}) == 1
+
+
+def test_a_model_is_quantised_with_progress_and_who_hangs_up_leaves_nothing(
+    server: RunningServer, bring: Callable[[Path], str], create: Create, sixteen_bits: Path
+) -> None:
+    digest = bring(sixteen_bits)
+    body = {"model": "small", "files": {"m.gguf": digest}, "quantize": "q4_k_m"}
+    with httpx.stream("POST", f"{server.url}/api/create", json=body, timeout=60) as answer:
+        for line in answer.iter_lines():
+            if "quantizing" in line:
+                break
+    status, objects = create(**body)
+    shown = [item for item in objects if item["status"] == "quantizing F16 model to Q4_K_M"]
+    assert (status, objects[-1]) == (200, {"status": "success"})
+    assert {item["digest"] for item in shown} == {"0000000000000000000"}
+    assert shown[-1]["completed"] == shown[-1]["total"]
+    summary = next(model for model in server.client.tags() if model["name"] == "small:latest")
+    assert summary["details"]["quantization_level"] == "Q4_K_M"
+    assert not list((server.models / "making").glob("*"))
 
 
 def test_a_model_that_is_made_anew_takes_its_old_files_away(create: Create, server: RunningServer) -> None:
@@ -306,6 +343,15 @@ def test_a_base_that_is_not_here_is_pulled(serve: StartServer, tmp_path: Path) -
     assert said[-1] == {"status": "success"}
     names = {entry.name.short for entry in Store(server.models).entries()}
     assert names == {"base:latest", "mine:latest"}
+
+
+def test_a_template_that_a_user_writes_is_used(create: Create, server: RunningServer) -> None:
+    create(**{"from": "tiny", "template": "<|im_start|>user\nMY {{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n"})
+    for model in ("mine", "again"):
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "_debug_render_only": True}
+        rendered = httpx.post(f"{server.url}/api/chat", json=body).json()["_debug_info"]["rendered_template"]
+        assert rendered == "<|im_start|>user\nMY Hello<|im_end|>\n<|im_start|>assistant\n"
+        create(**{"model": "again", "from": "mine", "system": "S"})
 
 
 def test_what_has_no_effect_is_left_out_and_said(create: Create, client: ollama.Client) -> None:

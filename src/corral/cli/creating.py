@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from corral.cli.background import client_with_server
-from corral.cli.model_files import ModelFile, expand, files_at, looks_like_a_path
+from corral.cli.model_files import ModelFile, adapter_files_at, expand, files_at, looks_like_a_path
 from corral.cli.transfers import show_steps
 from corral.client import Client, Document
 from corral.errors import CorralError, InvalidName, InvalidRequest
@@ -20,6 +20,7 @@ from corral.names import ModelReference
 
 _USUAL = Path("Modelfile")
 _CHUNK_BYTES = 1 << 20
+_LARGE_BYTES = 64 << 20  # what is smaller is hashed in a moment
 
 
 @click.command("create")
@@ -42,7 +43,7 @@ def create_command(model: str, file: str | None, quantize: str) -> None:
     for name in definition.without_effect:
         click.echo(f"Warning: the parameter {name} has no effect and is left out", err=True)
     origin, files = _sources(definition, folder)
-    adapters = [_adapter(text, folder) for text in definition.adapters]
+    adapters = _with_own_names([file for text in definition.adapters for file in _adapter(text, folder)])
     if definition.draft:
         raise InvalidRequest("draft models are not used by this version of Corral; leave out DRAFT")
     client = client_with_server()
@@ -88,13 +89,11 @@ def _sources(definition: Definition, folder: Path) -> tuple[str, list[ModelFile]
     return origin, _with_own_names(files)
 
 
-def _adapter(text: str, folder: Path) -> ModelFile:
+def _adapter(text: str, folder: Path) -> list[ModelFile]:
     path = expand(text, folder)
     if not path.exists():
         raise InvalidRequest(f"ADAPTER {text}: there is no file {path}")
-    if path.is_dir():
-        raise InvalidRequest(f"ADAPTER {text}: that is a folder; name a GGUF file")
-    return ModelFile(path, path.name)
+    return adapter_files_at(path)
 
 
 def _with_own_names(files: list[ModelFile]) -> list[ModelFile]:
@@ -128,7 +127,8 @@ def _bring(client: Client, files: list[ModelFile], digests: dict[Path, str]) -> 
                 while chunk := opened.read(_CHUNK_BYTES):
                     hasher.update(chunk)
                     hashed += len(chunk)
-                    yield _step(f"hashing {path.name}", f"hashing {path}", size, hashed)
+                    if size >= _LARGE_BYTES:
+                        yield _step(f"hashing {path.name}", f"hashing {path}", size, hashed)
                 digests[path] = digest = f"sha256:{hasher.hexdigest()}"
                 if client.has_blob(digest):
                     continue

@@ -9,8 +9,9 @@ from corral.errors import InvalidRequest
 from corral.gguf.naming import models_among, projector_among
 
 _NO_FILES = "no Modelfile or safetensors files found"
-_WEIGHTS = ("model*.safetensors", "*/model*.safetensors", "consolidated*.safetensors")
-_BESIDE = ("*.json", "*/*.json", "chat_template.jinja", "tokenizer.model")
+_WEIGHTS = ("model*.safetensors",)
+_BESIDE = ("*.json", "*/*.json", "chat_template.jinja", "tokenizer.model", "vocab.txt")
+_ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 _HUB_BLOBS = "blobs"  # where a snapshot in Hugging Face's cache links to
 
 
@@ -43,7 +44,7 @@ def files_at(path: Path) -> list[ModelFile]:
     """The file at ``path``, or the files of the one model in that folder. Raises `InvalidRequest`."""
     if not path.is_dir():
         return [ModelFile(path, path.name)]
-    if weights := _matching(path, _WEIGHTS[:2]) or _matching(path, _WEIGHTS[2:]):
+    if weights := _matching(path, _WEIGHTS):
         return _named(path, weights + _matching(path, _BESIDE))
     found = _matching(path, ("*.gguf",))
     if not found:
@@ -54,6 +55,15 @@ def files_at(path: Path) -> list[ModelFile]:
         raise InvalidRequest(f"{path} should have one model, and has {several}; name the file that you want")
     projector = projector_among(found, lambda file: file)
     return _named(path, [*models[0], *([projector] if projector else ())])
+
+
+def adapter_files_at(path: Path) -> list[ModelFile]:
+    """The adapter at ``path``: a file, or a folder as PEFT writes it. Raises `InvalidRequest`."""
+    if not path.is_dir():
+        return [ModelFile(path, path.name)]
+    if found := _matching(path, _ADAPTER):
+        return _named(path, found)
+    raise InvalidRequest(f"{path} has no {_ADAPTER[0]}; name a GGUF file, or a folder with an adapter in safetensors")
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -1,12 +1,13 @@
 """Making models: from a model that is here or at a registry, or from files; with a template, parameters and the like.
 
-Files become blobs of the model as they are. The manifest is written last, so that a creation that fails changes no model.
+GGUF files become blobs of the model as they are, unless they are to be quantised; safetensors are converted. The manifest is
+written last, so that a creation that fails changes no model.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,18 @@ from typing import Any
 import orjson
 from anyio import to_thread
 
+from corral.convert import Progress as Conversion
+from corral.convert import convert_adapter, convert_model
 from corral.errors import CorralError, CorruptManifest, InvalidDigest, InvalidRequest, ModelNotFound, NotSupported
 from corral.gguf import model_facts, read_parts
-from corral.library.ingredients import check_adapter, sort_out
+from corral.gguf.mixtures import mixture
+from corral.gguf.quantise import quantise
+from corral.library.ingredients import check_adapter, is_safetensors, sort_out
 from corral.library.library import OWN_TEMPLATE, Library, configuration_of
 from corral.library.wanted import Checked, WantedModel, check
 from corral.names import Digest, ModelName
 from corral.registry import Progress, Transfers, Wish
-from corral.store import Layer, Manifest, MediaType
+from corral.store import HashedFile, Layer, Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
 
 _INHERITED = (
@@ -35,16 +40,22 @@ _INHERITED = (
     OWN_TEMPLATE,
 )
 
+_NO_DIGEST = "0000000000000000000"  # by which a quantisation goes in Ollama
+
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A model on its way: its layers so far, those of them that are new, what is in its configuration and its parameters."""
+    """A model on its way: its layers so far, those of them that are ``new``, what is in its configuration and its parameters.
+
+    ``made`` are files that were written for it and are to be blobs.
+    """
 
     layers: tuple[Layer, ...]
     weights: tuple[Path, ...]
     config: Mapping[str, Any]
     parameters: Mapping[str, object]
     new: frozenset[Digest] = frozenset()
+    made: tuple[HashedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +88,86 @@ class Creation:
     async def run(self) -> AsyncGenerator[Progress, None]:
         """Make it, step by step.
 
-        Raises `InvalidRequest`, `NotSupported`, `RegistryError`, `StoreError`; then the model is what it was.
+        Raises `InvalidRequest`, `NotSupported`, `RegistryError`, `ConversionError`, `QuantizationError`, `StoreError`; then the
+        model is what it was.
         """
         checked = check(self._wanted)
+        with ExitStack() as stack:
+            workplace = _Workplace(self._store, stack)
+            draft: _Draft | None = None
+            for stage in (self._begin, self._adapt, self._quantise):
+                async with aclosing(stage(draft, workplace)) as steps:
+                    async for step in steps:
+                        if isinstance(step, _Draft):
+                            draft = step
+                        else:
+                            yield step
+            assert draft is not None, "the first stage gives one"
+            for name in checked.without_effect:
+                yield Progress(f"parameter {name} has no effect and is left out")
+            for status in await to_thread.run_sync(self._write, draft, checked):
+                yield Progress(status)
+        yield Progress("success")
+
+    # -- stages: each ends with the draft, if it changes it --------------------------------------------------------
+
+    async def _begin(self, _: _Draft | None, workplace: _Workplace) -> AsyncGenerator[Progress | _Draft, None]:
         if self._wanted.origin is not None:
             async with aclosing(self._pull_missing(self._wanted.origin)) as steps:
                 async for step in steps:
                     yield step
-            draft = await to_thread.run_sync(self._inherit, self._wanted.origin)
-        else:
-            files = await to_thread.run_sync(self._blobs, self._wanted.files or {})
-            yield Progress("parsing GGUF")
-            draft = await to_thread.run_sync(self._from_files, files)
-            yield Progress("verifying conversion")
-        if self._wanted.adapters:
-            adapters = await to_thread.run_sync(self._blobs, self._wanted.adapters)
-            yield Progress("parsing GGUF")
-            draft = await to_thread.run_sync(self._with_adapter, draft, adapters)
-            yield Progress("verifying conversion")
-        for name in checked.without_effect:
-            yield Progress(f"parameter {name} has no effect and is left out")
-        for status in await to_thread.run_sync(self._write, draft, checked):
-            yield Progress(status)
-        yield Progress("success")
+            yield await to_thread.run_sync(self._inherit, self._wanted.origin)
+            return
+        files = await to_thread.run_sync(self._blobs, self._wanted.files or {})
+        paths = {name: path for name, (_, path) in files.items()}
+        if is_safetensors(paths):
+            target = workplace.path("model.gguf")
+            async with aclosing(_progress(convert_model(paths, target, name=self._wanted.name.model))) as steps:
+                async for step in steps:
+                    yield step
+            yield await to_thread.run_sync(self._made, None, MediaType.MODEL, target)
+            return
+        yield Progress("parsing GGUF")
+        yield await to_thread.run_sync(self._from_files, files)
+        yield Progress("verifying conversion")
+
+    async def _adapt(self, draft: _Draft | None, workplace: _Workplace) -> AsyncGenerator[Progress | _Draft, None]:
+        assert draft is not None
+        if not self._wanted.adapters:
+            return
+        if draft.config.get("model_format") == "safetensors":
+            raise NotSupported("an adapter needs a model in GGUF, and this one is in safetensors")
+        files = await to_thread.run_sync(self._blobs, self._wanted.adapters)
+        paths = {name: path for name, (_, path) in files.items()}
+        if is_safetensors(paths):
+            target = workplace.path("adapter.gguf")
+            async with aclosing(_progress(convert_adapter(paths, draft.weights[0], target))) as steps:
+                async for step in steps:
+                    yield step
+            await to_thread.run_sync(check_adapter, next(iter(paths)), target, draft.weights)
+            yield await to_thread.run_sync(self._made, draft, MediaType.ADAPTER, target)
+            return
+        yield Progress("parsing GGUF")
+        yield await to_thread.run_sync(self._with_adapter, draft, files)
+        yield Progress("verifying conversion")
+
+    async def _quantise(self, draft: _Draft | None, workplace: _Workplace) -> AsyncGenerator[Progress | _Draft, None]:
+        assert draft is not None
+        if not self._wanted.quantize:
+            return
+        if draft.config.get("model_format") == "safetensors":
+            raise NotSupported("a model in safetensors cannot be quantised; make it from its files")
+        target_type = mixture(self._wanted.quantize).name
+        source = await to_thread.run_sync(lambda: model_facts(read_parts(draft.weights, arrays=False)).quantization)
+        if source == target_type:
+            return
+        target = workplace.path("quantised.gguf")
+        async with aclosing(quantise(draft.weights, target, target_type)) as steps:
+            async for step in steps:
+                status = f"quantizing {source} model to {target_type}"
+                yield Progress(status, _NO_DIGEST, step.total, step.completed)
+        yield Progress("verifying conversion")
+        yield await to_thread.run_sync(self._made, draft, MediaType.MODEL, target)
 
     # -- where it comes from ------------------------------------------------------------------------------------
 
@@ -131,11 +199,22 @@ class Creation:
 
     def _with_adapter(self, draft: _Draft, files: Mapping[str, tuple[Digest, Path]]) -> _Draft:
         ((name, (digest, path)),) = files.items()
-        if draft.config.get("model_format") == "safetensors":
-            raise NotSupported("an adapter needs a model in GGUF, and this one is in safetensors")
         check_adapter(name, path, draft.weights)
         layer = Layer(MediaType.ADAPTER, digest, path.stat().st_size)
         return replace(draft, layers=(*draft.layers, layer), new=draft.new | self._unused((layer,)))
+
+    def _made(self, draft: _Draft | None, media_type: MediaType, target: Path) -> _Draft:
+        """``draft`` with a file that was written for it: new weights take the place of those it had."""
+        file = HashedFile.of(target, lambda _: None)
+        layer = Layer(media_type, file.digest, file.size)
+        new = frozenset() if self._store.has_blob(file.digest) else frozenset({file.digest})
+        if draft is None:
+            return _Draft((layer,), (target,), {}, {}, new, (file,))
+        draft = replace(draft, new=draft.new | new, made=(*draft.made, file))
+        if media_type is not MediaType.MODEL:
+            return replace(draft, layers=(*draft.layers, layer))
+        others = [other for other in draft.layers if other.media_type != MediaType.MODEL]
+        return replace(draft, layers=(layer, *others), weights=(target,))
 
     def _blobs(self, files: Mapping[str, str]) -> dict[str, tuple[Digest, Path]]:
         found = {}
@@ -166,6 +245,11 @@ class Creation:
         statuses = [_status(layer, is_new=layer.digest in draft.new) for layer in layers]
         config = self._configuration(draft, checked)
         with self._store.changing():
+            for file in draft.made:
+                if any(
+                    layer.digest == file.digest for layer in layers
+                ):  # what was quantised afterwards is no part of it
+                    self._store.place(file)
             for text in texts:
                 is_new = not self._store.has_blob(Digest.of(text.data))
                 layers.append(self._store.add_bytes(text.data, text.media_type))
@@ -214,6 +298,27 @@ class Creation:
             return {layer.digest for layer in self._store.read(name).manifest.blobs}
         except (ModelNotFound, CorruptManifest):
             return set()
+
+
+class _Workplace:
+    """A folder for files on their way, there from when the first is wanted until ``stack`` is unwound."""
+
+    def __init__(self, store: Store, stack: ExitStack) -> None:
+        self._store = store
+        self._stack = stack
+        self._folder: Path | None = None
+
+    def path(self, name: str) -> Path:
+        """Where a file may be written. Raises `StoreError`."""
+        if self._folder is None:
+            self._folder = self._stack.enter_context(self._store.workplace())
+        return self._folder / name
+
+
+async def _progress(steps: AsyncGenerator[Conversion, None]) -> AsyncGenerator[Progress, None]:
+    async with aclosing(steps):
+        async for step in steps:
+            yield Progress(step.status, step.status, step.total, step.completed)
 
 
 def _status(layer: Layer, *, is_new: bool) -> str:

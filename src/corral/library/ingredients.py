@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from corral.durations import quoted
-from corral.errors import GgufError, InvalidRequest, NotSupported
+from corral.errors import GgufError, InvalidRequest
 from corral.gguf import GgufFile, parts_in_order, read_gguf, read_parts
 from corral.gguf.naming import is_projector
 from corral.gguf.reader import MAGIC, TensorInfo
@@ -24,13 +24,18 @@ class Ingredients:
     projectors: tuple[Path, ...]
 
 
+def is_safetensors(files: Mapping[str, Path]) -> bool:
+    """Whether the files have to be converted first."""
+    return any(name.lower().endswith(".safetensors") for name in files)
+
+
 def sort_out(files: Mapping[str, Path]) -> Ingredients:
-    """The model in ``files``, which have the names that somebody gave them. Raises `InvalidRequest`, `NotSupported`."""
+    """The model in ``files``, which have the names that somebody gave them. Raises `InvalidRequest`."""
     _check_kind(files)
     models: dict[str, Path] = {}
     projectors: list[Path] = []
     for name, path in files.items():
-        file = read_named(name, path)
+        file = read_named(name, path, alone=len(files) == 1)
         kind, architecture = file.metadata.get("general.type"), file.metadata.get("general.architecture")
         if kind == "adapter":
             raise InvalidRequest(
@@ -45,12 +50,12 @@ def sort_out(files: Mapping[str, Path]) -> Ingredients:
     return Ingredients(_one_model(models), tuple(projectors))
 
 
-def read_named(name: str, path: Path) -> GgufFile:
-    """The file that somebody calls ``name``. Raises `InvalidRequest` where it is no GGUF."""
+def read_named(name: str, path: Path, *, alone: bool = True) -> GgufFile:
+    """The file that somebody calls ``name``. Raises `InvalidRequest` where it is no GGUF, with its name if it is not ``alone``."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
-                raise InvalidRequest("supplied file was not in GGUF format")
+                raise InvalidRequest("supplied file was not in GGUF format" + ("" if alone else f": {quoted(name)}"))
         return read_gguf(path, arrays=False)
     except OSError as exc:
         raise InvalidRequest(f"{quoted(name)} cannot be read: {exc.strerror}") from exc
@@ -113,10 +118,6 @@ def _fits(a: Shape, b: Shape, target: Shape, *, is_embedding: bool) -> bool:
 
 
 def _check_kind(files: Mapping[str, Path]) -> None:
-    if any(name.lower().endswith(".safetensors") for name in files):
-        raise NotSupported(
-            "models in safetensors are not converted by this version of Corral; try a GGUF file of the same model"
-        )
     if not any(name.lower().endswith(".gguf") or _has_magic(path) for name, path in files.items()):
         raise InvalidRequest("unknown type")
 

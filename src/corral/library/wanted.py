@@ -8,6 +8,7 @@ from typing import Any
 
 from corral.durations import quoted
 from corral.errors import InvalidRequest, NotSupported, TemplateError
+from corral.gguf.mixtures import mixture
 from corral.modelfile import ROLES, semantic_version
 from corral.names import ModelName
 from corral.parameters import PARAMETERS, WITHOUT_EFFECT, checked
@@ -32,6 +33,7 @@ _INFO_TEXTS = {
     "quantization_level": "file_type",
     "parameter_size": "model_type",
 }
+_LARGEST = 2**53
 _INFO_NUMBERS = ("context_length", "embedding_length")
 
 
@@ -69,13 +71,15 @@ class Checked:
 
 
 def check(wanted: WantedModel) -> Checked:
-    """Whether ``wanted`` makes sense by itself. Raises `InvalidRequest`, and `NotSupported` for what is too new."""
+    """Whether ``wanted`` makes sense by itself. Raises `InvalidRequest`, `QuantizationError`, `NotSupported`."""
     if wanted.origin is None and wanted.files is None:
         raise InvalidRequest("neither 'from' or 'files' was specified")
     if wanted.origin is not None and wanted.files:
         raise InvalidRequest("'from' and 'files' were both specified; a model is made from one of them")
-    if len(wanted.adapters) > 1:
+    if len(wanted.adapters) > 1 and not any(name.lower().endswith(".safetensors") for name in wanted.adapters):
         raise InvalidRequest("only one adapter is currently supported")
+    if wanted.quantize:
+        mixture(wanted.quantize)
     if wanted.template:
         _check_template(wanted.template)
     for role, _ in wanted.messages:
@@ -137,7 +141,7 @@ def _check_info(info: Mapping[str, Any]) -> dict[str, object]:
         elif name in _INFO_NUMBERS:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise InvalidRequest(f"info field {quoted(name)} must be a number")
-            if value < 0 or value != int(value):
+            if not 0 <= value <= _LARGEST or value != int(value):
                 raise InvalidRequest(f"info field {quoted(name)} must be a non-negative integer")
             config[name] = int(value)
         elif name == "capabilities":
