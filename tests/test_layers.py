@@ -14,9 +14,9 @@ import corral
 ORDER = [
     {"errors"},
     {"names", "durations"},
-    {"config", "parsing"},
-    {"gguf"},
-    {"templates", "convert"},
+    {"config", "parsing", "parameters"},
+    {"gguf", "modelfile"},
+    {"convert", "templates"},
     {"store"},
     {"registry"},
     {"tiny"},
