@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import corral
@@ -74,19 +74,22 @@ class Transport:
             raise RegistryError(f"Corral is set to stay offline, so it does not ask {url}; unset CORRAL_OFFLINE")
         import aiohttp  # late: a server that never pulls does without
 
+        parts_of(url)
         session = self._session(url, reach)
         try:
             # aiohttp's own limit begins when all is sent; a peer that reads no more would hold us for ever.
             async with asyncio.timeout(None) as sending:
                 data = self._pieces(body, sending) if body else body
                 sent = {**(headers or {}), **({"Content-Length": str(len(body))} if body else {})}
-                async with session.request(
-                    method, _address(url), headers=sent, data=data, allow_redirects=False
-                ) as response:
+                try:
+                    response = await session.request(
+                        method, _address(url), headers=sent, data=data, allow_redirects=False
+                    )
+                except ValueError as exc:  # an address, a host's name or a header as there can be none
+                    raise RegistryError(f'"{url}" cannot be asked: {exc}') from exc
+                async with response:
                     sending.reschedule(None)
                     yield response
-        except aiohttp.InvalidURL as exc:
-            raise RegistryError(f'"{url}" is not an address that can be asked') from exc
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError) as exc:
             raise RegistryError(f'{method.title()} "{url}": {exc}') from exc
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
@@ -121,6 +124,30 @@ class Transport:
             sending.reschedule(loop.time() + self._stall_s)
             yield body[start : start + _PIECE_BYTES]
         sending.reschedule(None)
+
+
+def joined(base: str, reference: str) -> str:
+    """The address that ``reference``, in an answer from ``base``, means. Raises `RegistryError` for what is none."""
+    try:
+        url = urljoin(base, reference)
+    except ValueError as exc:
+        raise _no_address(reference, exc) from exc
+    parts_of(url)
+    return url
+
+
+def parts_of(url: str) -> SplitResult:
+    """``url`` taken to pieces. Raises `RegistryError` for what is no address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # is looked at only when it is asked for
+    except ValueError as exc:
+        raise _no_address(url, exc) from exc
+    return parts
+
+
+def _no_address(text: str, why: ValueError) -> RegistryError:
+    return RegistryError(f'"{text}" is not an address that can be asked: {why}')
 
 
 async def read_all(response: aiohttp.ClientResponse, most: int) -> bytes:
