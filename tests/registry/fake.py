@@ -143,12 +143,12 @@ class _Handler(BaseHTTPRequestHandler):
             realm = f'Bearer realm="http://{it.host}/token",service="fake",scope="repository:x:pull"'
             self._send(401, b"{}", {"WWW-Authenticate": realm})
             return
+        if path in it.answers:
+            self._send(*it.answers[path]())
+            return
         if found := re.fullmatch(r"/v2/(.+)/manifests/(.+)", path):
             body = it.manifests.get(f"{found[1]}:{found[2]}") or it.manifests.get(found[2])
             self._send(200 if body is not None else 404, body or b"{}")
-            return
-        if path in it.answers:
-            self._send(*it.answers[path]())
             return
         if path in it.documents:
             body, headers = it.documents[path]()

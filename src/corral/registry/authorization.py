@@ -24,7 +24,7 @@ from corral.errors import CorralError, RegistryError
 from corral.names import DEFAULT_HOST
 from corral.registry.credentials import HUGGING_FACE, Credential, Credentials, normal_host
 from corral.registry.keys import SigningKey
-from corral.registry.transport import parts_of, read_all
+from corral.registry.transport import parts_of, printable, read_all
 
 if TYPE_CHECKING:
     import aiohttp
@@ -188,7 +188,7 @@ async def _token_in(response: aiohttp.ClientResponse) -> str:
     data = await read_all(response, _MAX_TOKEN_BYTES)
     host = urlsplit(str(response.url)).netloc
     if response.status != 200:
-        text = data[:1000].decode(errors="replace").strip()
+        text = printable(data[:1000].decode(errors="replace"))
         said = f"{response.status}: {text}" if text else str(response.status)
         if response.status in (408, 425, 429) or response.status >= 500:
             raise RegistryError(f"{host} gives no token now: {said}", response.status, temporary=True)

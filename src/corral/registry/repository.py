@@ -24,7 +24,7 @@ from corral.registry.authorization import Authorization
 from corral.registry.credentials import HUGGING_FACE, Credential, Credentials, normal_host
 from corral.registry.keys import SigningKey
 from corral.registry.reach import Reach
-from corral.registry.transport import Transport, joined, parts_of, read_all
+from corral.registry.transport import Transport, joined, parts_of, printable, read_all
 from corral.store import Manifest
 from corral.store.manifest import MANIFEST_TYPE
 
@@ -342,7 +342,7 @@ def _upload(response: aiohttp.ClientResponse, received: int) -> Upload:
 
 
 def _failed(what: str, response: aiohttp.ClientResponse, body: bytes) -> RegistryError:
-    text = body[:1000].decode(errors="replace").strip()
+    text = printable(body[:1000].decode(errors="replace"))
     return RegistryError(
         ": ".join(filter(None, (what, str(response.status), text))),
         response.status,
