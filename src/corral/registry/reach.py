@@ -53,10 +53,10 @@ def check_literal(url: str, reach: Reach) -> None:
     try:
         check(host, reach)
     except OutOfReach as exc:
-        raise RegistryError(f"{url} is out of reach: {exc.strerror}") from exc
+        raise RegistryError(f"{host} is out of reach: {exc.strerror}") from exc
     except ValueError:
         if reach is Reach.INTERNET and (host == "localhost" or host.endswith(".localhost")):
-            raise RegistryError(f"{url} is this machine itself, which is not connected to for others") from None
+            raise RegistryError(f"{host} is this machine itself, which is not connected to for others") from None
 
 
 def _innermost(ip: Ip) -> Ip:
