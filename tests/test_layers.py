@@ -16,7 +16,7 @@ ORDER = [
     {"names", "durations"},
     {"config", "parsing", "parameters"},
     {"gguf", "modelfile"},
-    {"convert", "templates"},
+    {"templates", "convert"},
     {"store"},
     {"registry"},
     {"tiny"},
@@ -82,7 +82,7 @@ def test_only_workers_import_native_code() -> None:
 
 
 def test_nobody_imports_a_worker() -> None:
-    workers = {"corral.engine.worker", "corral.gguf.worker"}
+    workers = {"corral.engine.worker", "corral.gguf.worker", "corral.convert.worker"}
     importers = {path: set(imports(path)) for path in FILES}
     assert not [path for path, modules in importers.items() if modules & workers]
     assert [path for path, modules in importers.items() if "corral.gguf.kernels" in modules] == [

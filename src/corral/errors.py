@@ -13,8 +13,8 @@
     │   └── CorruptManifest     one manifest is not what it should be
     ├── RegistryError           a registry cannot be reached, refuses, or sends what it should not
     ├── GgufError               a file is not a GGUF that can be read
-    ├── QuantizationError       a model cannot be quantised as it was asked
     ├── ConversionError         files are not a model that can be made into a GGUF
+    ├── QuantizationError       a model cannot be quantised as it was asked
     ├── ServerBusy              too many requests wait already
     ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
     ├── ServerError             a server answered with an error
