@@ -119,6 +119,7 @@ def _send(client: Client, files: list[ModelFile]) -> dict[Path, str]:
 
 def _bring(client: Client, files: list[ModelFile], digests: dict[Path, str]) -> Iterator[Document]:
     for path in {file.path: None for file in files}:
+        name = "".join(c if c.isprintable() else "?" for c in path.name)  # a terminal would obey it
         try:
             size = path.stat().st_size
             hasher = hashlib.sha256()
@@ -128,13 +129,13 @@ def _bring(client: Client, files: list[ModelFile], digests: dict[Path, str]) -> 
                     hasher.update(chunk)
                     hashed += len(chunk)
                     if size >= _LARGE_BYTES:
-                        yield _step(f"hashing {path.name}", f"hashing {path}", size, hashed)
+                        yield _step(f"hashing {name}", f"hashing {path}", size, hashed)
                 digests[path] = digest = f"sha256:{hasher.hexdigest()}"
                 if client.has_blob(digest):
                     continue
                 opened.seek(0)
                 for sent in client.send_blob(digest, opened, hashed):
-                    yield _step(f"copying file {digest}", digest, size, sent)
+                    yield _step(f"copying {name}", digest, size, sent)
         except OSError as exc:
             raise CorralError(f"cannot read {path}: {exc.strerror}") from exc
 
