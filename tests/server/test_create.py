@@ -295,6 +295,13 @@ def test_a_model_is_quantised_with_progress_and_who_hangs_up_leaves_nothing(
     assert not list((server.models / "making").glob("*"))
 
 
+def test_what_is_quantised_is_quantised_again_only_when_that_is_said(create: Create, server: RunningServer) -> None:
+    status, answer = create(**{"from": "tiny", "quantize": "q5_0"})
+    assert (status, answer[-1]) == (500, {"error": "quantization is only supported for F16, BF16 and F32 models"})
+    assert create(**{"from": "tiny", "quantize": "q5_0", "allow_requantize": True})[0] == 200
+    assert server.client.show("mine")["details"]["quantization_level"] == "Q5_0"
+
+
 def test_a_model_that_is_made_anew_takes_its_old_files_away(create: Create, server: RunningServer) -> None:
     create(**{"from": "tiny", "system": "old"})
     old = blobs(server)

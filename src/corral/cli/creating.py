@@ -14,7 +14,7 @@ from corral.cli.background import client_with_server
 from corral.cli.model_files import ModelFile, adapter_files_at, expand, files_at, looks_like_a_path
 from corral.cli.transfers import show_steps
 from corral.client import Client, Document
-from corral.errors import CorralError, InvalidName, InvalidRequest
+from corral.errors import CorralError, InvalidName, InvalidRequest, ServerError
 from corral.modelfile import Command, Definition, decode, definition_of, read_modelfile
 from corral.names import ModelReference
 
@@ -29,7 +29,10 @@ _LARGE_BYTES = 64 << 20  # what is smaller is hashed in a moment
 @click.option(
     "-q", "--quantize", metavar="TYPE", default="", help="Make the numbers smaller, to this type (such as Q4_K_M)."
 )
-def create_command(model: str, file: str | None, quantize: str) -> None:
+@click.option(
+    "--allow-requantize", is_flag=True, help="Also where they have been made smaller before; it costs quality."
+)
+def create_command(model: str, file: str | None, quantize: str, allow_requantize: bool) -> None:
     """Make MODEL from a Modelfile: from another model or from files, with a prompt template, parameters and the like.
 
     Without a Modelfile it is made of the one model in the current folder.
@@ -51,11 +54,17 @@ def create_command(model: str, file: str | None, quantize: str) -> None:
     body = _body(definition) | {
         "model": model,
         "quantize": quantize,
+        "allow_requantize": allow_requantize,
         "from": origin,
         "files": {file.name: digests[file.path] for file in files},
         "adapters": {file.name: digests[file.path] for file in adapters},
     }
-    show_steps(client.create({name: value for name, value in body.items() if value}))
+    try:
+        show_steps(client.create({name: value for name, value in body.items() if value}))
+    except ServerError as exc:
+        if "quantization is only supported" not in str(exc):
+            raise
+        raise CorralError(f"{exc}; to make it smaller once more, at a loss: --allow-requantize") from exc
 
 
 def _definition(file: str | None) -> tuple[Definition, Path]:

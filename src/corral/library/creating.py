@@ -162,7 +162,8 @@ class Creation:
         if source == target_type:
             return
         target = workplace.path("quantised.gguf")
-        async with aclosing(quantise(draft.weights, target, target_type)) as steps:
+        again = self._wanted.allow_requantize
+        async with aclosing(quantise(draft.weights, target, target_type, allow_requantize=again)) as steps:
             async for step in steps:
                 status = f"quantizing {source} model to {target_type}"
                 yield Progress(status, _NO_DIGEST, step.total, step.completed)

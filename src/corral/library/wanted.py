@@ -58,6 +58,7 @@ class WantedModel:
     parser: str = ""
     requires: str = ""
     quantize: str = ""
+    allow_requantize: bool = False
     info: Mapping[str, Any] = field(default_factory=dict)
 
 

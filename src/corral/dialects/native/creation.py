@@ -30,6 +30,7 @@ class Create:
     parameters: Mapping[str, Any]
     messages: tuple[tuple[str, str], ...]
     info: Mapping[str, Any]
+    allow_requantize: bool
 
     @classmethod
     def decode(cls, body: bytes) -> Create:
@@ -66,6 +67,7 @@ class Create:
                 for message in fields.children("messages", "api.Message")
             ),
             info=fields.mapping("info", "map[string]interface {}") or {},
+            allow_requantize=fields.boolean("allow_requantize") or False,
         )
         if texts["draft_quantize"] and not drafts:
             raise InvalidRequest("--draft-quantize requires a DRAFT model")
@@ -92,6 +94,7 @@ class Create:
             parser=texts["parser"],
             requires=texts["requires"],
             quantize=texts["quantize"],
+            allow_requantize=self.allow_requantize,
             info=self.info,
         )
 
