@@ -357,6 +357,15 @@ def test_a_read_only_store_is_read_and_not_written(store: Store, tmp_path: Path)
     assert said.count("permission denied; change the owner of the folder") == 3
 
 
+def test_a_server_that_starts_leaves_the_finished_parts_of_a_model_on_its_way(store: Store) -> None:
+    layer = store.add_bytes(b"the first of three files", MediaType.MODEL)
+    path = store.blob_path(layer.digest)
+    for days, stays in ((29, True), (31, False)):
+        os.utime(path, (time.time() - days * DAY_S,) * 2)
+        store.tidy()
+        assert path.exists() is stays
+
+
 def test_processes_at_once_leave_a_store_that_holds_together(store: Store) -> None:
     store.write(MINE, model(store, b"mine"))
     code = """
