@@ -20,6 +20,7 @@ from corral.errors import ConfigError, RegistryError
 from corral.names import ModelName
 from corral.registry import Outside, Progress, Reach, Transfers, Wish
 from corral.registry.reach import OutOfReach, check
+from corral.registry.repository import Repository
 from corral.registry.transport import Transport, read_all
 from corral.store import Store
 from tests.conftest import RunningServer, StartServer
@@ -278,7 +279,12 @@ async def test_an_error_has_nothing_of_a_signed_address_and_nothing_that_writes_
         ("127.0.0.1", True, False),
         ("0.0.0.0", True, False),
         ("::1", True, False),
-        ("fd00:ec2::254", True, False),
+        ("fd00:1::254", True, False),
+        ("::10.0.0.1", True, False),
+        ("fd00:ec2::254", False, False),
+        ("100.100.100.200", False, False),
+        ("168.63.129.16", False, False),
+        ("fec0::1", False, False),
         ("::ffff:10.0.0.1", True, False),
         ("64:ff9b::a00:1", True, False),
         ("2002:a00:1::1", True, False),
@@ -362,3 +368,10 @@ def test_a_server_uses_the_mirrors_of_its_settings(serve: StartServer) -> None:
         server = serve(CORRAL_OFFLINE="0", CORRAL_MIRRORS=f"registry.ollama.ai=http://{mirror.host}")
         assert ask_to_pull(server, "mine") == (200, "success")
         assert digest_of(WEIGHTS).removeprefix("sha256:") in [path.name[7:] for path in server.models.glob("blobs/*")]
+
+
+def test_port_443_is_left_out_of_encrypted_addresses_alone() -> None:
+    for scheme, port, left in (("https", 443, ""), ("http", 443, ":443"), ("http", 80, ""), ("https", 80, ":80")):
+        name = ModelName.parse(f"registry.example:{port}/me/mine")
+        repository = Repository(Transport(), name, insecure=scheme == "http")
+        assert repository.address == f"{scheme}://registry.example{left}/v2/me/mine"

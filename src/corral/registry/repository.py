@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import orjson
 
@@ -100,7 +100,7 @@ class Repository:
         self._name = name
         self._ask = partial(transport.request, reach=reach)
         parts = urlsplit(mirror or f"{'http' if insecure else 'https'}://{_HOSTS.get(name.host.lower(), name.host)}")
-        self._origin = f"{parts.scheme}://{normal_host(parts.netloc)}"
+        self._origin = f"{parts.scheme}://{_authority(parts)}"
         self._path = f"{self._origin}/v2{parts.path.rstrip('/')}/{name.namespace}/{name.model}"
         self._query = "?" + urlencode({"ns": name.host}) if mirror else ""
         identity = identity or Identity()
@@ -308,7 +308,13 @@ def _next_page(response: aiohttp.ClientResponse) -> str:
 
 def _origin_of(url: str) -> str:
     parts = parts_of(url)
-    return f"{parts.scheme}://{normal_host(parts.netloc)}"
+    return f"{parts.scheme}://{_authority(parts)}"
+
+
+def _authority(parts: SplitResult) -> str:
+    """Host and port, without the port that goes without saying."""
+    netloc = parts.netloc.lower()
+    return netloc.removesuffix(":443" if parts.scheme == "https" else ":80")
 
 
 def _body(response: aiohttp.ClientResponse, digest: Digest, first: int, end: int, size: int) -> Body:

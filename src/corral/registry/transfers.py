@@ -320,7 +320,12 @@ class Transfers:
 
     @asynccontextmanager
     async def sharing(self, sources: Sources, layer: Layer) -> AsyncIterator[Download]:
-        """A blob on its way, for whoever wants it before all of it is there. What failed is told by `Download.until`."""
+        """A blob on its way, for whoever wants it before all of it is there. What failed is told by `Download.until`.
+
+        Raises `StoreError` when there is no room for it.
+        """
+        if layer.digest not in self._downloads and not self._store.has_blob(layer.digest, layer.size):
+            self._check_space([layer])
         shared = self._join(sources, layer)
         try:
             yield shared.download

@@ -366,9 +366,12 @@ class Store:
             return self._prune(unused_s, partial_s, dry_run)
 
     def tidy(self) -> None:
-        """`prune` as it is done without being asked: what cannot be written is left alone."""
+        """`prune` as it is done without being asked: what cannot be written is left alone.
+
+        A blob that no model uses may be a finished part of a model on its way, so it stays as long as a partial download.
+        """
         try:
-            removed = self.prune()
+            removed = self.prune(unused_s=_PARTIAL_S)
         except StoreError as exc:
             logger.info("not cleaning up: %s", exc)
             return
@@ -385,6 +388,15 @@ class Store:
             except FileNotFoundError:
                 return None
         return aside
+
+    def put_back(self, digest: Digest, aside: Path) -> None:
+        """Let a file that was set aside go, or make it the blob again if there is no other."""
+        with self.changing(), translated(self.root):
+            if self.has_blob(digest):
+                aside.unlink(missing_ok=True)
+            else:
+                with suppress(FileNotFoundError):
+                    aside.replace(self.blob_path(digest))
 
     def _prune(self, unused_s: float, partial_s: float, dry_run: bool) -> Removed:
         used, now = self._used(), time.time()
