@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -93,3 +94,8 @@ def test_the_page_of_settings_is_the_settings() -> None:
         names = f"| `{setting.name}` | `CORRAL_{setting.name.upper()}` | {f'`{ollama}`' if ollama else ''} |"
         rows.append(f"{names} {setting.metadata['about']} |")
     assert [line for line in page.splitlines() if line.startswith("| `")] == rows
+
+
+def test_a_mirror_with_a_login_in_its_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no login in it; try: corral login mirror\.example"):
+        load_settings({"CORRAL_CONFIG": os.devnull, "CORRAL_MIRRORS": "hf.co=https://me:word@mirror.example"})

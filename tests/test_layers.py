@@ -14,9 +14,9 @@ import corral
 ORDER = [
     {"errors"},
     {"names", "durations"},
-    {"config", "parsing"},
-    {"gguf"},
-    {"templates"},
+    {"config", "parsing", "parameters"},
+    {"gguf", "modelfile"},
+    {"convert", "templates"},
     {"store"},
     {"registry"},
     {"tiny"},
@@ -82,9 +82,26 @@ def test_only_workers_import_native_code() -> None:
 
 
 def test_nobody_imports_a_worker() -> None:
-    workers = {"corral.engine.worker", "corral.gguf.worker"}
+    workers = {"corral.engine.worker", "corral.gguf.worker", "corral.convert.worker"}
     importers = {path: set(imports(path)) for path in FILES}
     assert not [path for path, modules in importers.items() if modules & workers]
     assert [path for path, modules in importers.items() if "corral.gguf.kernels" in modules] == [
         SOURCE / "gguf" / "worker.py"
     ]
+
+
+def test_only_the_child_that_converts_imports_numpy_and_gguf() -> None:
+    """What the server imports of that room must be light."""
+    for path in FILES:
+        heavy = {name for name in outside(path) if name in ("numpy", "gguf")}
+        is_child = room_of(path) == "convert" and path.name not in ("__init__.py", "start.py")
+        assert not heavy or is_child or path.parent.parent.name == "convert", f"{path} imports {heavy}"
+
+
+def outside(path: Path) -> Iterator[str]:
+    """The packages of others that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]

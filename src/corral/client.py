@@ -10,13 +10,14 @@ import http.client
 import json
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import closing, contextmanager, suppress
+from typing import Any, BinaryIO
 
 from corral.config import Address
 from corral.errors import ServerError, ServerUnreachable
 
 Document = dict[str, Any]
+_CHUNK_BYTES = 1 << 20
 
 
 class Client:
@@ -93,6 +94,39 @@ class Client:
         """Bring a model to its registry: the steps, the last with the status ``success``."""
         return self._stream("/api/push", {"model": model, "insecure": insecure})
 
+    def create(self, body: Mapping[str, Any]) -> Generator[Document, None, None]:
+        """Make a model: the steps, the last with the status ``success``."""
+        return self._stream("/api/create", body)
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the server has the file with this digest already."""
+        status, answer = self._once("HEAD", f"/api/blobs/{digest}")
+        if status not in (200, 404):
+            raise _error(status, answer)
+        return status == 200
+
+    def send_blob(self, digest: str, file: BinaryIO, size: int) -> Generator[int, None, None]:
+        """Bring the server a file of ``size`` bytes: how many of them are on their way, each time a piece is."""
+        connection = http.client.HTTPConnection(self.address.reachable_host, self.address.port)
+        with self._translated(), closing(connection):
+            connection.putrequest("POST", f"/api/blobs/{digest}")
+            connection.putheader("Content-Length", str(size))
+            connection.endheaders()
+            sent, refused = 0, False
+            try:
+                while chunk := file.read(min(_CHUNK_BYTES, size - sent)):
+                    connection.send(chunk)
+                    sent += len(chunk)
+                    yield sent
+            except (BrokenPipeError, ConnectionResetError):
+                refused = True  # it has answered already, and that says why
+            if sent < size and not refused:
+                raise ServerError("the file became shorter while it was sent; try again when nobody writes it", 0)
+            response = connection.getresponse()
+            status, answer = response.status, _document(response.read())
+        if status >= 400:
+            raise _error(status, answer)
+
     def verify(
         self, models: Sequence[str] = (), *, repair: bool = False, insecure: bool = False
     ) -> Generator[Document, None, None]:
@@ -108,7 +142,7 @@ class Client:
     ) -> Document:
         status, answer = self._once(method, path, body, timeout_s)
         if status >= 400:
-            raise ServerError(str(answer.get("error") or f"the server answered with status {status}"), status)
+            raise _error(status, answer)
         return answer
 
     def _once(
@@ -121,9 +155,7 @@ class Client:
         done = False
         with self._response("POST", path, _given(body), None) as response:
             if response.status >= 400:
-                answer = _document(response.read())
-                error = answer.get("error") or f"the server answered with status {response.status}"
-                raise ServerError(str(error), response.status)
+                raise _error(response.status, _document(response.read()))
             for line in response:
                 if not line.strip():
                     continue
@@ -142,12 +174,25 @@ class Client:
         )
 
     @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What goes wrong before there is an answer, as `ServerUnreachable`."""
+        try:
+            yield
+        except http.client.HTTPException as exc:
+            raise self._stranger() from exc
+        except ConnectionRefusedError as exc:
+            raise ServerUnreachable(f"no server answers at {self.address.url}; try: corral serve") from exc
+        except (OSError, UnicodeError) as exc:  # a host name that cannot be one is a UnicodeError
+            why = "nothing came back in time" if isinstance(exc, TimeoutError) else str(exc)
+            raise ServerUnreachable(f"no answer from {self.address.url}: {why}; is CORRAL_HOST right?") from exc
+
+    @contextmanager
     def _response(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
     ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self.address.reachable_host, self.address.port, timeout=timeout_s)
         try:
-            try:
+            with self._translated():
                 connection.request(
                     method,
                     path,
@@ -155,13 +200,6 @@ class Client:
                     {"Content-Type": "application/json"},
                 )
                 response = connection.getresponse()
-            except http.client.HTTPException as exc:
-                raise self._stranger() from exc
-            except ConnectionRefusedError as exc:
-                raise ServerUnreachable(f"no server answers at {self.address.url}; try: corral serve") from exc
-            except (OSError, UnicodeError) as exc:  # a host name that cannot be one is a UnicodeError
-                why = "nothing came back in time" if isinstance(exc, TimeoutError) else str(exc)
-                raise ServerUnreachable(f"no answer from {self.address.url}: {why}; is CORRAL_HOST right?") from exc
             try:
                 yield response
             except (http.client.HTTPException, OSError) as exc:
@@ -172,6 +210,10 @@ class Client:
                 with suppress(OSError):  # it may be closed already
                     connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
+
+
+def _error(status: int, answer: Document) -> ServerError:
+    return ServerError(str(answer.get("error") or f"the server answered with status {status}"), status)
 
 
 def _document(data: bytes) -> Document:

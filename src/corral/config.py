@@ -160,6 +160,8 @@ def _mirrors(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
             raise ValueError(f'"{part}" is not host=URL,URL; try: registry.ollama.ai=https://mirror.example')
         for mirror in mirrors:
             parts = urlsplit(mirror)
+            if parts.username is not None:
+                raise ValueError(f"a mirror's address has no login in it; try: corral login {parts.hostname}")
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
                 raise ValueError(f'"{mirror}" is not the address of a mirror; try: https://mirror.example')
         found.append((host.strip().lower(), mirrors))

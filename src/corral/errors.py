@@ -14,6 +14,7 @@
     ├── RegistryError           a registry cannot be reached, refuses, or sends what it should not
     ├── GgufError               a file is not a GGUF that can be read
     ├── QuantizationError       a model cannot be quantised as it was asked
+    ├── ConversionError         files are not a model that can be made into a GGUF
     ├── ServerBusy              too many requests wait already
     ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
     ├── ServerError             a server answered with an error
@@ -112,6 +113,10 @@ class GgufError(CorralError):
 
 class QuantizationError(CorralError):
     """A model cannot be quantised as it was asked, or its quantisation failed."""
+
+
+class ConversionError(CorralError):
+    """Files are damaged, incomplete, or of a model that cannot be converted."""
 
 
 class ServerBusy(CorralError):

@@ -95,13 +95,17 @@ def test_verify_names_what_is_damaged_and_repair_fetches_that_alone(
     assert not [path for path in (store.root / "blobs").iterdir() if "damaged" in path.name]
 
 
-def test_what_cannot_be_repaired_stays_as_it_is(server: RunningServer, registry: FakeRegistry) -> None:
+@pytest.mark.parametrize("lost", ["manifest", "blob"])
+def test_what_cannot_be_repaired_stays_as_it_is(server: RunningServer, registry: FakeRegistry, lost: str) -> None:
     name = f"{registry.host}/me/mine"
     assert list(server.client.pull(name, insecure=True))[-1] == {"status": "success"}
     path = Store(server.models).blob_path(Digest.parse(digest_of(WEIGHTS)))
     damage(path)
     damaged = path.read_bytes()
-    del registry.manifests["me/mine:latest"]
+    if lost == "manifest":
+        del registry.manifests["me/mine:latest"]
+    else:
+        del registry.blobs[digest_of(WEIGHTS)]
     done = corral(server, "verify", "--repair", "--insecure")
     assert (done.returncode, "could not be repaired" in done.stderr) == (1, True)
     assert path.read_bytes() == damaged

@@ -45,6 +45,7 @@ def test_help_names_every_command_and_needs_no_server(fake: FakeServer, corral: 
     assert re.findall(r"^  (\w+)  ", done.stdout, re.M) == [
         "serve",
         "run",
+        "create",
         "pull",
         "push",
         "list",

@@ -48,6 +48,7 @@ class FakeRegistry:
         self.faults = Faults()
         self.files: dict[str, bytes] = {}  # by path, beside the protocol
         self.documents: dict[str, Callable[[], tuple[bytes, dict[str, str]]]] = {}  # other answers, with headers
+        self.answers: dict[str, Callable[[], tuple[int, bytes]]] = {}  # statuses and bodies
         self.requests: list[tuple[str, str]] = []
         self.sent: Counter[str] = Counter()  # bytes of each blob
         self.authorizations: list[tuple[str, str]] = []  # host, header
@@ -141,6 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
         if it.faults.token and (run_out or self.headers.get("Authorization") != f"Bearer {it.faults.token}"):
             realm = f'Bearer realm="http://{it.host}/token",service="fake",scope="repository:x:pull"'
             self._send(401, b"{}", {"WWW-Authenticate": realm})
+            return
+        if path in it.answers:
+            self._send(*it.answers[path]())
             return
         if found := re.fullmatch(r"/v2/(.+)/manifests/(.+)", path):
             body = it.manifests.get(f"{found[1]}:{found[2]}") or it.manifests.get(found[2])

@@ -274,3 +274,12 @@ def test_login_without_a_host_shows_the_key(serve: StartServer) -> None:
         text=True,
     )
     assert checked.stdout.split()[:2] == done.stdout.split()[:2]
+
+
+@pytest.mark.parametrize(("kept", "asked"), [("docker.io", "registry-1.docker.io"), ("hf.co", "huggingface.co")])
+def test_a_login_is_good_for_all_names_of_a_registry(tmp_path: Path, kept: str, asked: str) -> None:
+    credentials = Credentials(tmp_path / "credentials.json", {"HOME": str(tmp_path)})
+    credentials.keep(kept, LOGIN)
+    assert credentials.find(asked) == LOGIN
+    assert credentials.forget(asked)
+    assert credentials.find(kept) is None

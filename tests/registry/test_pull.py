@@ -123,6 +123,52 @@ async def test_a_stalled_connection_is_noticed_and_the_rest_comes_by_another(
     assert_whole(store, registry)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (307, {"Location": "http://[here"}),
+        (307, {"Location": "http://here:99999/"}),
+        (307, {"Location": f"http://{'a' * 70}.example/"}),
+        (206, {"Content-Range": f"bytes 0-{'9' * 5000}/1"}),
+        (401, {"WWW-Authenticate": 'Bearer realm="http://[here"'}),
+        (401, {"WWW-Authenticate": 'Bearer realm="http://here:99999/"'}),
+    ],
+    ids=["bracket", "port", "label", "range", "realm", "realm's port"],
+)
+async def test_an_answer_that_leads_nowhere_fails_its_pull_and_no_other(
+    store: Store, registry: FakeRegistry, status: int, headers: dict[str, str]
+) -> None:
+    registry.faults = Faults(statuses=[(status, headers)] * 8)
+    name = name_at(registry)
+    async with Transfers(store) as transfers:
+        with pytest.raises(RegistryError, match=r"here|a{70}|9{70}"):
+            async with aclosing(transfers.pull(name, Wish(insecure=True))) as steps:
+                assert [step async for step in steps] == []
+        registry.faults = Faults()
+        async with aclosing(transfers.pull(name, Wish(insecure=True))) as steps:
+            assert [step.status async for step in steps][-1] == "success"
+
+
+@pytest.mark.parametrize("token", [{"a": 1}, 'one"\r\nX-More: 1', "", None])
+async def test_what_is_no_token_is_not_sent_as_one(store: Store, registry: FakeRegistry, token: object) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{registry.host}/other"'}
+    registry.faults = Faults(statuses=[(401, challenge)] * 8)
+    registry.documents["/other"] = lambda: (json.dumps({"token": token, "more": "secret"}).encode(), {})
+    with pytest.raises(RegistryError, match="sends no token") as failed:
+        await pull(store, registry)
+    assert "secret" not in str(failed.value)
+
+
+async def test_a_token_server_that_stumbles_is_asked_again(store: Store, registry: FakeRegistry) -> None:
+    answers = [(503, b"not now"), (200, b'{"token": "secret"}')]
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{registry.host}/other"'}
+    registry.faults = Faults(statuses=[(401, challenge)] * 3)
+    registry.answers["/other"] = lambda: answers.pop(0) if len(answers) > 1 else answers[0]
+    await pull(store, registry)
+    assert_whole(store, registry)
+    assert len(answers) == 1
+
+
 def index(registry: FakeRegistry) -> bytes:
     inner = registry.add("inner", b"x" * 10)
     registry.manifests[digest_of(inner)] = inner

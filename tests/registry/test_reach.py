@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
@@ -19,7 +20,8 @@ from corral.errors import ConfigError, RegistryError
 from corral.names import ModelName
 from corral.registry import Outside, Progress, Reach, Transfers, Wish
 from corral.registry.reach import OutOfReach, check
-from corral.registry.transport import Transport
+from corral.registry.repository import Repository
+from corral.registry.transport import Transport, read_all
 from corral.store import Store
 from tests.conftest import RunningServer, StartServer
 from tests.registry.conftest import running_registry
@@ -139,8 +141,12 @@ def forward_proxy(target: str = "") -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
-            asked.append(self.path)
+            login = self.headers.get("Proxy-Authorization")
+            asked.append(f"{self.path} {login}" if login else self.path)
             self.send_response(307 if target else 404)
             self.send_header("Location", target)
             self.send_header("Content-Length", "0")
@@ -176,6 +182,91 @@ async def test_a_proxy_of_the_environment_is_used_and_no_proxy_honoured(
         assert len(asked) == 1
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_gets_the_login_in_its_address_and_no_error_has_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with forward_proxy() as (address, asked):
+        monkeypatch.setenv(f"{scheme}_proxy", address.replace("//", "//me:open%20sesame@"))
+        with pytest.raises(RegistryError) as failed:
+            await pull(store, "registry.example/me/mine", Outside(), Wish(insecure=scheme == "http"))
+        assert asked[0].endswith(" Basic " + base64.b64encode(b"me:open sesame").decode())
+        assert "sesame" not in str(failed.value)
+
+
+async def test_a_proxy_of_another_kind_is_refused_by_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r'^http_proxy is "socks5://127.0.0.1:9"; expected'):
+        await pull(store, "registry.example/me/mine", Outside())
+
+
+async def test_logins_of_netrc_are_nobodys_business(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with registries("me/mine:latest") as (registry,):
+        await pull(store, f"{registry.host}/me/mine", Outside())
+        assert {sent for _, sent in registry.authorizations} == {""}
+
+
+@contextmanager
+def endless(*parts: bytes) -> Iterator[str]:
+    """A server that says the first of ``parts`` and then the others again and again, with pauses; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def talk() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(parts[0])
+                while not ended.wait(0.02):
+                    connection.sendall(b"".join(parts[1:]))
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [(b"HTTP/1.1 200 OK\r\n", b"X-More: x\r\n"), (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n")],
+    ids=["headers", "hints"],
+)
+async def test_headers_that_never_end_are_not_waited_for(parts: tuple[bytes, bytes]) -> None:
+    with endless(*parts) as url:
+        async with Transport(stall_s=0.3) as transport:
+            with pytest.raises(RegistryError, match="nothing came for too long"):
+                async with transport.request("GET", url):
+                    pass
+
+
+async def test_a_short_answer_that_never_ends_is_not_waited_for() -> None:
+    with endless(b"HTTP/1.1 200 OK\r\n\r\n", b" ") as url:
+        async with Transport() as transport, transport.request("GET", url) as response:
+            with pytest.raises(RegistryError, match="does not come to the end"):
+                await read_all(response, 1 << 20, within_s=0.3)
+
+
+async def test_an_error_has_nothing_of_a_signed_address_and_nothing_that_writes_over_a_terminal(store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"http://me:secret@127.0.0.1:{closed.getsockname()[1]}/file?signature=secret"
+    with registries("me/mine:latest") as (registry,):
+        name = f"{registry.host}/me/mine"
+        registry.faults = Faults(statuses=[(307, {"Location": nobody})] * 40)
+        with pytest.raises(RegistryError, match="/file") as failed:
+            await pull(store, name, Outside(backoff_s=0.01))
+        assert "secret" not in str(failed.value)
+        registry.answers["/v2/me/mine/manifests/x"] = lambda: (403, b"\x1b[2Jred\r\nand more")
+        with pytest.raises(RegistryError, match=r"403: +\[2Jred and more$"):
+            await pull(store, f"{name}:x", Outside())
+
+
 @pytest.mark.parametrize(
     ("address", "networks", "internet"),
     [
@@ -188,7 +279,12 @@ async def test_a_proxy_of_the_environment_is_used_and_no_proxy_honoured(
         ("127.0.0.1", True, False),
         ("0.0.0.0", True, False),
         ("::1", True, False),
-        ("fd00:ec2::254", True, False),
+        ("fd00:1::254", True, False),
+        ("::10.0.0.1", True, False),
+        ("fd00:ec2::254", False, False),
+        ("100.100.100.200", False, False),
+        ("168.63.129.16", False, False),
+        ("fec0::1", False, False),
         ("::ffff:10.0.0.1", True, False),
         ("64:ff9b::a00:1", True, False),
         ("2002:a00:1::1", True, False),
@@ -272,3 +368,10 @@ def test_a_server_uses_the_mirrors_of_its_settings(serve: StartServer) -> None:
         server = serve(CORRAL_OFFLINE="0", CORRAL_MIRRORS=f"registry.ollama.ai=http://{mirror.host}")
         assert ask_to_pull(server, "mine") == (200, "success")
         assert digest_of(WEIGHTS).removeprefix("sha256:") in [path.name[7:] for path in server.models.glob("blobs/*")]
+
+
+def test_port_443_is_left_out_of_encrypted_addresses_alone() -> None:
+    for scheme, port, left in (("https", 443, ""), ("http", 443, ":443"), ("http", 80, ""), ("https", 80, ":80")):
+        name = ModelName.parse(f"registry.example:{port}/me/mine")
+        repository = Repository(Transport(), name, insecure=scheme == "http")
+        assert repository.address == f"{scheme}://registry.example{left}/v2/me/mine"

@@ -105,3 +105,18 @@ def test_who_asks_from_elsewhere_cannot_name_addresses_here(serve: StartServer, 
         path = f"/v2/library/nosuch/manifests/latest?ns={host}"
         status, _, body = ask(server, path, **{"X-Forwarded-For": "203.0.113.9"})
         assert (status, why in body.decode()) == (502, True)
+
+
+def test_a_blob_for_which_there_is_no_room_is_not_begun(serve: StartServer, tmp_path: Path) -> None:
+    upstream = FakeRegistry()
+    manifest = upstream.add("library/mine:latest", WEIGHTS[:1000])
+    upstream.manifests["library/mine:latest"] = manifest.replace(b'"size": 1000', b'"size": %d' % (1 << 44))
+    with upstream.running():
+        server = cache(serve, tmp_path / "cache", upstream)
+        assert ask(server, "/v2/library/mine/manifests/latest")[0] == 200
+        connection = http.client.HTTPConnection("127.0.0.1", server.address.port)
+        connection.request("GET", f"/v2/library/mine/blobs/{digest_of(WEIGHTS[:1000])}")
+        assert connection.getresponse().read(1 << 16) == b""
+        connection.close()
+        assert not list((server.models / "blobs").glob("*partial*"))
+        assert server.client.version()

@@ -17,7 +17,7 @@ from corral.errors import EngineCrashed, NotSupported, StoreError
 from corral.library import Library
 from corral.library.elsewhere import Elsewhere
 from corral.library.importing import take_in
-from corral.names import ModelName
+from corral.names import Digest, ModelName
 from corral.runtime.translated import Translated
 from corral.store import Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
@@ -85,6 +85,11 @@ def test_a_model_that_cannot_be_loaded_is_listed_and_shown_and_refused_in_a_sent
     pulled = ask(there, "/api/pull", model=name, insecure=True)
     assert "is here and cannot be loaded" in pulled["error"]
     assert "llama.cpp has no such architecture" in pulled["error"]
+    digest = Digest.of(weights.read_bytes())
+    httpx.post(f"{here.url}/api/blobs/{digest}", content=weights.read_bytes()).raise_for_status()
+    made = httpx.post(here.url + "/api/create", json={"model": "other", "files": {"a.gguf": str(digest)}}).text
+    assert "llama.cpp has no such architecture" in made
+    assert "success" not in made
     store = Store(tmp_path / "third")
     with pytest.raises(NotSupported, match="no such architecture"):
         take_in(store, Elsewhere(ModelName.parse("mine"), "", (weights,)), lambda _: None)

@@ -20,6 +20,7 @@ import pytest
 from corral.errors import CorruptManifest, ModelNotFound, StoreError
 from corral.names import Digest, ModelName
 from corral.store import Layer, Manifest, MediaType, Removed, Store
+from corral.store.locks import take_lock
 from corral.store.manifest import CONFIG_TYPE
 
 MINE, YOURS = ModelName.parse("mine"), ModelName.parse("yours:8b")
@@ -355,6 +356,25 @@ def test_a_read_only_store_is_read_and_not_written(store: Store, tmp_path: Path)
     process.join()
     assert entries == 1
     assert said.count("permission denied; change the owner of the folder") == 3
+
+
+def test_a_server_that_starts_leaves_the_finished_parts_of_a_model_on_its_way(store: Store) -> None:
+    layer = store.add_bytes(b"the first of three files", MediaType.MODEL)
+    path = store.blob_path(layer.digest)
+    for days, stays in ((29, True), (31, False)):
+        os.utime(path, (time.time() - days * DAY_S,) * 2)
+        store.tidy()
+        assert path.exists() is stays
+
+
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="needs a file that cannot be locked")
+def test_where_there_are_no_locks_nobody_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        os.fdopen(os.open(tmp_path / "file", os.O_PATH), "rb", buffering=0) as file,
+        pytest.raises(OSError, match="Bad file"),
+    ):
+        take_lock(file, wait=False)
 
 
 def test_processes_at_once_leave_a_store_that_holds_together(store: Store) -> None:

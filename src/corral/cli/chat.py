@@ -23,7 +23,8 @@ from corral.cli.models import sections
 from corral.cli.running import Session
 from corral.config import Settings
 from corral.errors import CorralError, InvalidRequest, ServerError, ServerUnreachable
-from corral.runtime.options import OPTIONS, Option, parse_options
+from corral.parameters import PARAMETERS, Parameter
+from corral.runtime.options import parse_options
 
 _QUOTES = '"""'
 _SET_SYSTEM = "/set system "
@@ -289,9 +290,9 @@ def _set(state: Chat, rest: str) -> None:
 def _set_parameter(session: Session, rest: str) -> None:
     name, _, value = rest.partition(" ")
     words = value.split()
-    option = OPTIONS.get(name)
+    option = PARAMETERS.get(name)
     if option is None or not words:
-        known = ", ".join(OPTIONS)
+        known = ", ".join(PARAMETERS)
         click.echo(f"Couldn't set parameter: there is no '{name}'; there are: {known}" if name and words else SET_HELP)
         return
     try:
@@ -306,7 +307,7 @@ def _set_parameter(session: Session, rest: str) -> None:
     click.echo(f"Set parameter '{name}' to '{' '.join(words)}'")
 
 
-def _typed(option: Option, words: list[str]) -> object:
+def _typed(option: Parameter, words: list[str]) -> object:
     """The value that ``words`` mean. Raises `ValueError` or `KeyError` when they mean none."""
     match option.type:
         case "array":

@@ -19,6 +19,7 @@ from corral.errors import CorralError
 _COMMANDS = {
     "serve": ("serving", "Start the server."),
     "run": ("running", "Run a model: answer a prompt, or chat."),
+    "create": ("creating", "Make a model from a Modelfile."),
     "pull": ("transfers", "Get a model from a registry."),
     "push": ("transfers", "Bring a model to a registry."),
     "list": ("models", "List the models on this machine."),

@@ -106,7 +106,7 @@ class Fields:
         if value is None:
             return cls({}, type_name)
         if not isinstance(value, dict):
-            raise InvalidRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{type_name}")
+            raise InvalidRequest(f"json: cannot unmarshal {kind(value)} into Go value of type api.{type_name}")
         return cls(_folded(value), type_name)
 
     def raw(self, name: str) -> object:
@@ -197,7 +197,7 @@ class Fields:
 
     def _refuse(self, name: str, value: object, go_type: str, written: str = "") -> NoReturn:
         raise InvalidRequest(
-            f"json: cannot unmarshal {written or _kind(value)} into Go struct field {self.path}.{name} of type {go_type}"
+            f"json: cannot unmarshal {written or kind(value)} into Go struct field {self.path}.{name} of type {go_type}"
         )
 
 
@@ -238,7 +238,8 @@ def think(value: object) -> bool | Literal["low", "medium", "high", "max"] | Non
     raise InvalidRequest(f"invalid think value: {quoted(value)} (must be {_THINK_VALUES})")
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
+    """Go's word for the type of a JSON value."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):

@@ -104,11 +104,12 @@ class Library:
             license="\n".join(contents.licenses),
             modelfile=modelfile(
                 entry.name.short,
-                weights=spec.weights,
+                weights=spec.all_weights,
                 adapters=spec.adapters,
                 projectors=spec.projectors,
                 template=contents.template,
                 system=said,
+                config=contents.config,
                 parameters={**contents.parameters, **(options or {})},
                 licenses=contents.licenses,
                 messages=contents.messages,
@@ -152,6 +153,14 @@ class Library:
     def delete(self, name: ModelName) -> None:
         """Remove a model and the files that no other model uses. Raises `ModelNotFound`."""
         self.store.delete(name)
+
+    def has(self, name: ModelName) -> bool:
+        """Whether ``name`` is on this machine; Tiny always is."""
+        return name.key == ModelName.parse(TINY_NAME).key or self.store.find(name) is not None
+
+    def configuration(self, entry: StoredManifest) -> Mapping[str, Any]:
+        """The configuration of a model, as it lies in the store. Raises `CorruptManifest`, `StoreError`."""
+        return _json_object(self._bytes(entry, entry.manifest.config), f'the configuration of "{entry.name.short}"')
 
     # -- the model in the box -----------------------------------------------------------------------------------
 
@@ -260,7 +269,7 @@ class Library:
         params = manifest.of_type(MediaType.PARAMS)
         messages = manifest.of_type(MediaType.MESSAGES)
         return _Contents(
-            config=_json_object(self._bytes(entry, manifest.config), f'the configuration of "{name}"'),
+            config=self.configuration(entry),
             template=self._text(entry, templates[-1]) if templates else None,
             system=self._text(entry, systems[-1]) if systems else "",
             parameters=_json_object(self._bytes(entry, params[-1]), f'the file of parameters of "{name}"')

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+import anyio
 from anyio import to_thread
 
 from corral.errors import CorralError, CorruptManifest, ModelNotFound, RegistryError, StoreError
@@ -140,7 +141,7 @@ class Verification:
     async def _repair(self, file: _File, wish: Wish, left: list[str]) -> AsyncGenerator[Progress, None]:
         """Get ``file`` from wherever one of its models comes from; what went wrong is added to ``left``.
 
-        The damaged one goes only when it is sure that there is another.
+        The damaged one goes only when there is another.
         """
         digest, why = file.layer.digest, ""
         for name in file.models:
@@ -152,11 +153,14 @@ class Verification:
                 if all(layer.digest != digest for layer in found.fetched.manifest.blobs):
                     raise RegistryError(f"{name.host} has another version now; try: corral pull {name.short}")
                 aside = await to_thread.run_sync(self._store.set_aside, digest)
-                async with aclosing(self._transfers.blobs(found.sources, [file.layer])) as steps:
-                    async for step in steps:
-                        yield step
-                if aside is not None:
-                    await to_thread.run_sync(aside.unlink, True)
+                try:
+                    async with aclosing(self._transfers.blobs(found.sources, [file.layer])) as steps:
+                        async for step in steps:
+                            yield step
+                finally:
+                    if aside is not None:
+                        with anyio.CancelScope(shield=True):
+                            await to_thread.run_sync(self._store.put_back, digest, aside)
                 return
             except CorralError as exc:
                 why = f"{name.short}: {exc}"
@@ -166,13 +170,10 @@ class Verification:
         """Whether the model in the box has it; then it is in the store again."""
         aside = self._store.set_aside(digest)
         self._library.add_tiny()
-        if not self._store.has_blob(digest):  # a Tiny of another version
-            if aside is not None:
-                aside.replace(self._store.blob_path(digest))
-            return False
+        there = self._store.has_blob(digest)  # not that of a Tiny of another version
         if aside is not None:
-            aside.unlink(missing_ok=True)
-        return True
+            self._store.put_back(digest, aside)
+        return there
 
 
 def _hash_some(source: BinaryIO, hasher: hashlib._Hash) -> int:

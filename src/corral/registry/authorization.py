@@ -20,11 +20,11 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from corral.errors import RegistryError
+from corral.errors import CorralError, RegistryError
 from corral.names import DEFAULT_HOST
 from corral.registry.credentials import HUGGING_FACE, Credential, Credentials, normal_host
 from corral.registry.keys import SigningKey
-from corral.registry.transport import read_all
+from corral.registry.transport import parts_of, printable, read_all
 
 if TYPE_CHECKING:
     import aiohttp
@@ -83,10 +83,14 @@ class Authorization:
                 return  # another task was here before
             if self._ways is None or self._accepted or challenge != self._challenge:
                 self._ways, self._challenge, self._accepted = self._all_ways(challenge), challenge, False
-            async for header in self._ways:
-                if header != refused or self._is_bearer(challenge):
-                    self.header = header
-                    return
+            try:
+                async for header in self._ways:
+                    if header != refused or self._is_bearer(challenge):
+                        self.header = header
+                        return
+            except CorralError:
+                self._ways = None  # it has ended with that; who tries again begins anew
+                raise
             raise RegistryError(f"unauthorized: access denied by {self._host}; try: corral login {self._host}", 401)
 
     @staticmethod
@@ -143,7 +147,7 @@ class Authorization:
     def _token_address(self, challenge: str) -> str:
         given = {a or c: b or d for a, b, c, d in _PARAMETER.findall(challenge.partition(" ")[2])}
         realm: str = given.get("realm", "")
-        parts = urlsplit(realm)
+        parts = parts_of(realm)
         if parts.scheme not in ("https", urlsplit(self._origin).scheme) or not parts.hostname:
             raise RegistryError(f'{self._host} sends clients for a token to "{realm}", which is not a safe address')
         query = [*parse_qsl(parts.query, keep_blank_values=True)]
@@ -184,12 +188,16 @@ async def _token_in(response: aiohttp.ClientResponse) -> str:
     data = await read_all(response, _MAX_TOKEN_BYTES)
     host = urlsplit(str(response.url)).netloc
     if response.status != 200:
-        text = data[:1000].decode(errors="replace").strip()
+        text = printable(data[:1000].decode(errors="replace"))
         said = f"{response.status}: {text}" if text else str(response.status)
+        if response.status in (408, 425, 429) or response.status >= 500:
+            raise RegistryError(f"{host} gives no token now: {said}", response.status, temporary=True)
         raise RegistryError(f"unauthorized: access denied by {host} ({said}); try: corral login {host}", 401)
     try:
         document = orjson.loads(data)
-        token = document.get("token") or document["access_token"]
-        return f"Bearer {token}"
-    except (orjson.JSONDecodeError, KeyError, AttributeError) as exc:
-        raise RegistryError(f"{host} sends no token: {data[:100]!r}") from exc
+    except orjson.JSONDecodeError as exc:
+        raise RegistryError(f"{host} sends no token: what it sends is not JSON: {exc}") from exc
+    token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise RegistryError(f'{host} sends no token: there is no "token" in its answer, or it is not one')
+    return f"Bearer {token}"

@@ -59,8 +59,9 @@ class Credentials:
     def find(self, host: str) -> Credential | None:
         """What there is for ``host`` (with its port, if it has one). May run a helper of Docker's. Raises `ConfigError`."""
         host = normal_host(host)
-        for other in HUGGING_FACE if host in HUGGING_FACE else (host,):
-            if (entry := self._kept().get(other)) is not None:
+        kept = self._kept()
+        for other in _names_of(host):
+            if (entry := kept.get(other)) is not None:
                 return _parsed(entry)
         return self.token(host) or self._docker(host)
 
@@ -77,9 +78,10 @@ class Credentials:
     def forget(self, host: str) -> bool:
         """Forget what was kept for ``host``; whether there was anything."""
         kept = self._kept()
-        if kept.pop(normal_host(host), None) is None:
+        named = set(_names_of(normal_host(host))) & set(kept)
+        if not named:
             return False
-        self._write(kept)
+        self._write({name: entry for name, entry in kept.items() if name not in named})
         return True
 
     def hosts(self) -> list[str]:
@@ -122,6 +124,11 @@ class Credentials:
 def normal_host(host: str) -> str:
     """``host`` in the one spelling under which things are kept for it."""
     return host.strip().lower().removesuffix(":443")
+
+
+def _names_of(host: str) -> tuple[str, ...]:
+    """All names of the registry at ``host``; a login for one is good for the others."""
+    return next((names for names in (HUGGING_FACE, _DOCKER_HUB) if host in names), (host,))
 
 
 def _host_of_key(key: str) -> str:
@@ -174,7 +181,7 @@ def _json_object(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"cannot read {path}: {exc}") from exc
+        raise ConfigError(f"cannot read {path}: {exc}; mend it, or move it away") from exc
     if not isinstance(document, dict):
-        raise ConfigError(f"cannot read {path}: it does not hold a JSON object")
+        raise ConfigError(f"cannot read {path}: it does not hold a JSON object; mend it, or move it away")
     return document

@@ -153,7 +153,8 @@ def path_of(name: ModelName, file: File) -> str:
 def _files(entries: Sequence[Any]) -> Iterator[File]:
     """The GGUF files of a list; only large files have their SHA-256 in it, and those are all that matter."""
     for entry in entries:
-        if not isinstance(entry, dict) or not str(entry.get("path", "")).lower().endswith(".gguf"):
+        path = str(entry.get("path", "")) if isinstance(entry, dict) else ""
+        if not path.lower().endswith(".gguf") or not path.isprintable():
             continue
         stored = entry.get("lfs")
         if not isinstance(stored, dict) or not isinstance(size := stored.get("size"), int) or size < 0:
@@ -162,7 +163,7 @@ def _files(entries: Sequence[Any]) -> Iterator[File]:
             digest = Digest(str(stored.get("oid")).removeprefix("sha256:"))
         except InvalidDigest:
             continue
-        yield File(str(entry["path"]), size, digest)
+        yield File(path, size, digest)
 
 
 def _path(file: File) -> PurePosixPath:

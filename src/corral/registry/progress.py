@@ -10,10 +10,10 @@ from corral.store import Layer
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a transfer, or how far one blob is, in bytes."""
+    """One step of a transfer, or how far one blob is, in bytes. What has no digest yet has another text to know it by."""
 
     status: str
-    digest: Digest | None = None
+    digest: Digest | str | None = None
     total: int = 0
     completed: int = 0
 

@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 from corral.errors import RegistryError
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+_COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291: so too, of old
+# Where clouds tell machines their secrets: AWS by IPv6, Alibaba, Azure.
+_METADATA = {ipaddress.ip_address(address) for address in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")}
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -38,8 +41,10 @@ def check(address: str, reach: Reach) -> None:
     if reach is Reach.EVERYWHERE:
         return
     ip = _innermost(ipaddress.ip_address(address.partition("%")[0]))
-    if ip.is_link_local or ip.is_multicast:
-        raise OutOfReach(f"{address} is a link-local address, which is not connected to for other machines")
+    if ip.is_link_local or ip.is_multicast or (ip.version == 6 and ip.is_site_local) or ip in _METADATA:
+        raise OutOfReach(
+            f"{address} is an address of this link or of a cloud's own services, which is not connected to for other machines"
+        )
     if reach is Reach.INTERNET and not ip.is_global:
         raise OutOfReach(
             f"{address} is an address of a private network, which is not connected to for other machines; "
@@ -53,10 +58,10 @@ def check_literal(url: str, reach: Reach) -> None:
     try:
         check(host, reach)
     except OutOfReach as exc:
-        raise RegistryError(f"{url} is out of reach: {exc.strerror}") from exc
+        raise RegistryError(f"{host} is out of reach: {exc.strerror}") from exc
     except ValueError:
         if reach is Reach.INTERNET and (host == "localhost" or host.endswith(".localhost")):
-            raise RegistryError(f"{url} is this machine itself, which is not connected to for others") from None
+            raise RegistryError(f"{host} is this machine itself, which is not connected to for others") from None
 
 
 def _innermost(ip: Ip) -> Ip:
@@ -64,6 +69,6 @@ def _innermost(ip: Ip) -> Ip:
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     inside = ip.ipv4_mapped or ip.sixtofour
-    if inside is None and ip in _NAT64:
+    if inside is None and (ip in _NAT64 or (ip in _COMPATIBLE and int(ip) > 1)):
         inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return inside or ip

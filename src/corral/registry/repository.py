@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import orjson
 
@@ -24,7 +24,7 @@ from corral.registry.authorization import Authorization
 from corral.registry.credentials import HUGGING_FACE, Credential, Credentials, normal_host
 from corral.registry.keys import SigningKey
 from corral.registry.reach import Reach
-from corral.registry.transport import Transport, read_all
+from corral.registry.transport import Transport, joined, parts_of, printable, read_all
 from corral.store import Manifest
 from corral.store.manifest import MANIFEST_TYPE
 
@@ -40,8 +40,8 @@ _MAX_HOPS = 10
 _EXPIRED = (400, 401, 403, 404, 410)  # what storage says of a signed link that is no longer good
 _HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _MAX_CHALLENGES = 4
-_UPLOADED = re.compile(r"(?:bytes=)?0-(\d+)")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_UPLOADED = re.compile(r"(?:bytes=)?0-(\d{1,19})")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d+|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Repository:
         self._name = name
         self._ask = partial(transport.request, reach=reach)
         parts = urlsplit(mirror or f"{'http' if insecure else 'https'}://{_HOSTS.get(name.host.lower(), name.host)}")
-        self._origin = f"{parts.scheme}://{normal_host(parts.netloc)}"
+        self._origin = f"{parts.scheme}://{_authority(parts)}"
         self._path = f"{self._origin}/v2{parts.path.rstrip('/')}/{name.namespace}/{name.model}"
         self._query = "?" + urlencode({"ns": name.host}) if mirror else ""
         identity = identity or Identity()
@@ -145,11 +145,11 @@ class Repository:
 
         Raises `RegistryError`.
         """
-        async with self._answer("GET", urljoin(self._origin, path), {"Accept": "application/json"}) as response:
+        async with self._answer("GET", joined(self._origin, path), {"Accept": "application/json"}) as response:
             data = await read_all(response, _MAX_MANIFEST_BYTES)
             if response.status != 200:
                 raise _failed(f"{self._origin} does not say what is in it", response, data)
-            following = str(response.links["next"]["url"]) if "next" in response.links else ""
+            following = _next_page(response)
         try:
             return orjson.loads(data), following
         except orjson.JSONDecodeError as exc:
@@ -157,7 +157,7 @@ class Repository:
 
     def lies_at(self, digest: Digest, path: str) -> None:
         """A blob is fetched from ``path`` of the registry, which has it as a file."""
-        self._files[digest] = urljoin(self._origin, path)
+        self._files[digest] = joined(self._origin, path)
 
     async def check(self) -> None:
         """Whether it lets us in. Raises `RegistryError` when it does not."""
@@ -291,7 +291,7 @@ def _chosen(entries: list[Any]) -> Digest:
 
 
 def _next(url: str, response: aiohttp.ClientResponse) -> str:
-    target = urljoin(url, response.headers.get("Location", ""))
+    target = joined(url, response.headers.get("Location", ""))
     if "Location" not in response.headers or urlsplit(target).scheme not in ("http", "https"):
         raise RegistryError(f"{_origin_of(url)} redirects to no address (status {response.status})", response.status)
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
@@ -299,9 +299,22 @@ def _next(url: str, response: aiohttp.ClientResponse) -> str:
     return target
 
 
+def _next_page(response: aiohttp.ClientResponse) -> str:
+    try:
+        return str(response.links["next"]["url"]) if "next" in response.links else ""
+    except ValueError as exc:
+        raise RegistryError(f"{_origin_of(str(response.url))} names no next page of its answer: {exc}") from exc
+
+
 def _origin_of(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{normal_host(parts.netloc)}"
+    parts = parts_of(url)
+    return f"{parts.scheme}://{_authority(parts)}"
+
+
+def _authority(parts: SplitResult) -> str:
+    """Host and port, without the port that goes without saying."""
+    netloc = parts.netloc.lower()
+    return netloc.removesuffix(":443" if parts.scheme == "https" else ":80")
 
 
 def _body(response: aiohttp.ClientResponse, digest: Digest, first: int, end: int, size: int) -> Body:
@@ -328,14 +341,14 @@ def _upload(response: aiohttp.ClientResponse, received: int) -> Upload:
         last = int(found[1])
         received = last + 1 if last or received == 1 else 0
     asked = str(response.url)
-    url = urljoin(asked, response.headers.get("Docker-Upload-Location") or response.headers.get("Location") or asked)
+    url = joined(asked, response.headers.get("Docker-Upload-Location") or response.headers.get("Location") or asked)
     if urlsplit(asked).scheme == "https" and urlsplit(url).scheme != "https":
         raise RegistryError(f"{_origin_of(asked)} wants an upload at {_origin_of(url)}, which is not encrypted")
     return Upload(url, received)
 
 
 def _failed(what: str, response: aiohttp.ClientResponse, body: bytes) -> RegistryError:
-    text = body[:1000].decode(errors="replace").strip()
+    text = printable(body[:1000].decode(errors="replace"))
     return RegistryError(
         ": ".join(filter(None, (what, str(response.status), text))),
         response.status,
@@ -350,5 +363,5 @@ def _seconds(wait: str) -> float:
         return float(wait)
     try:
         return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0

@@ -17,6 +17,7 @@ from corral.store import Layer, Store
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 18
+_MAX_FAILED = 64  # models that failed, of which the blobs stay known
 
 
 class PullThrough:
@@ -27,6 +28,7 @@ class PullThrough:
         self._transfers = transfers
         self._found: dict[tuple[str, ...], Found] = {}  # models on their way
         self._layers: dict[Digest, tuple[Layer, Found]] = {}
+        self._failed: list[Found] = []  # who asks for a blob of one begins it again
 
     async def manifest(self, name: ModelName, wish: Wish, *, begin: bool = True) -> FetchedManifest:
         """The manifest of ``name`` from its registry; with ``begin`` its blobs begin to come. Raises `RegistryError`."""
@@ -69,6 +71,13 @@ class PullThrough:
             logger.warning("fetching %s for another machine failed: %s", name, exc)
         else:
             logger.info("fetched %s for another machine", name)
-            self._layers = {digest: (layer, of) for digest, (layer, of) in self._layers.items() if of is not found}
+            self._forget(found)
+            return
         finally:
-            del self._found[found.name.key]  # after a failure the layers stay known: who asks for one begins it again
+            del self._found[found.name.key]
+        self._failed.append(found)
+        while len(self._failed) > _MAX_FAILED:
+            self._forget(self._failed.pop(0))
+
+    def _forget(self, found: Found) -> None:
+        self._layers = {digest: (layer, of) for digest, (layer, of) in self._layers.items() if of is not found}

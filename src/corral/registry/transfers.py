@@ -308,12 +308,24 @@ class Transfers:
                 self._leave(shared)
 
     def in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do ``work``, which raises nothing, for as long as we live."""
-        self._tasks.start_soon(work)
+        """Do ``work``, for as long as we live. What it raises is logged, and ends nothing else."""
+
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception:
+                logger.exception("work in the background failed")
+
+        self._tasks.start_soon(guarded)
 
     @asynccontextmanager
     async def sharing(self, sources: Sources, layer: Layer) -> AsyncIterator[Download]:
-        """A blob on its way, for whoever wants it before all of it is there. What failed is told by `Download.until`."""
+        """A blob on its way, for whoever wants it before all of it is there. What failed is told by `Download.until`.
+
+        Raises `StoreError` when there is no room for it.
+        """
+        if layer.digest not in self._downloads and not self._store.has_blob(layer.digest, layer.size):
+            self._check_space([layer])
         shared = self._join(sources, layer)
         try:
             yield shared.download
@@ -345,6 +357,12 @@ class Transfers:
                     await shared.download.run()
                 except* CorralError as group:
                     shared.error = _first(group)
+                except* Exception as group:  # a mistake of ours ends this download, and no other
+                    digest = shared.download.layer.digest
+                    logger.error("the download of %s failed by a mistake in Corral", digest, exc_info=group)
+                    shared.error = CorralError(
+                        f"the download of {digest} failed by a mistake in Corral; the server's log says more"
+                    )
         finally:
             shared.download.end(shared.error)
             shared.ended.set()

@@ -1,4 +1,4 @@
-"""The options of a request and of a model: the names of Ollama's ``options``, their types and ranges.
+"""The options of a request and of a model, and what they mean for an engine.
 
 A model's own parameters and a request's options are the same table, the request's winning. A value of the wrong type or out of
 range is refused by name; a name that means nothing here is reported back, never dropped in silence.
@@ -6,48 +6,12 @@ range is refused by name; a name that means nothing here is reported back, never
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from corral.durations import quoted
 from corral.engine.base import Sampling
-from corral.errors import InvalidRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """What one option may be: its type in Ollama's words, and its range."""
-
-    type: str  # integer, float32, boolean, array
-    low: float = -math.inf
-    high: float = math.inf
-    exclusive: bool = False  # ``low`` itself is out
-
-
-_INT = 2**31 - 1
-OPTIONS: Mapping[str, Option] = {
-    "num_keep": Option("integer"),  # tokens kept by a context shift; the context is never shifted here
-    "seed": Option("integer"),
-    "num_predict": Option("integer"),
-    "top_k": Option("integer", -_INT, _INT),
-    "top_p": Option("float32", 0, 1),
-    "min_p": Option("float32", 0, 1),
-    "typical_p": Option("float32", 0, 1),
-    "repeat_last_n": Option("integer", -1, _INT),
-    "temperature": Option("float32", 0, 100),
-    "repeat_penalty": Option("float32", 0, 100, exclusive=True),
-    "presence_penalty": Option("float32", -100, 100),
-    "frequency_penalty": Option("float32", -100, 100),
-    "stop": Option("array"),
-    "num_ctx": Option("integer", 4, _INT),
-    "num_batch": Option("integer", 1, 65536),
-    "num_gpu": Option("integer", -1, _INT),
-    "main_gpu": Option("integer", 0, 1024),
-    "use_mmap": Option("boolean"),
-    "num_thread": Option("integer", 0, 4096),
-}
+from corral.parameters import PARAMETERS, checked
 
 _SMALLEST_BATCH = 64  # llama.cpp aborts on very small ones; how a prompt is cut changes nothing in the answer
 
@@ -114,39 +78,6 @@ class Options:
 
 def parse_options(raw: Mapping[str, Any]) -> Options:
     """``raw`` as options. Raises `InvalidRequest` that names the option; ``null`` leaves one at its default."""
-    values = {name: _value(name, value) for name, value in raw.items() if name in OPTIONS and value is not None}
-    ignored = tuple(name for name, value in raw.items() if name not in OPTIONS and value is not None)
+    values = {name: checked(name, value) for name, value in raw.items() if name in PARAMETERS and value is not None}
+    ignored = tuple(name for name, value in raw.items() if name not in PARAMETERS and value is not None)
     return Options(values, ignored)
-
-
-def _value(name: str, value: Any) -> Any:
-    option = OPTIONS[name]
-    match option.type:
-        case "boolean":
-            if not isinstance(value, bool):
-                raise _wrong_type(name, "boolean")
-            return value
-        case "array":
-            if not isinstance(value, list | tuple):
-                raise _wrong_type(name, "array")
-            if not all(isinstance(item, str) for item in value):
-                raise _wrong_type(name, "an array of strings")
-            return tuple(item for item in value if item)  # an empty stop string would end every answer
-        case kind:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise _wrong_type(name, kind)
-            return _in_range(name, option, value)
-
-
-def _in_range(name: str, option: Option, value: float) -> float:
-    below = value <= option.low if option.exclusive else value < option.low
-    if not math.isfinite(value) or below or value > option.high:
-        low = "-inf" if option.low == -math.inf else f"{option.low:g}"
-        relation = "greater than" if option.exclusive else "at least"
-        limit = f" and at most {option.high:g}" if option.high != math.inf else ""
-        raise InvalidRequest(f"option {quoted(name)} must be {relation} {low}{limit}, not {value:g}")
-    return int(value) if option.type == "integer" else float(value)
-
-
-def _wrong_type(name: str, kind: str) -> InvalidRequest:
-    return InvalidRequest(f"option {quoted(name)} must be of {'' if kind.startswith('an ') else 'type '}{kind}")

@@ -23,7 +23,7 @@ from corral.library import Library
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, distribution, native, transfers
+from corral.server import blobs, creation, distribution, native, transfers
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import Entrance
@@ -43,6 +43,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/show", native.show),
     (("POST",), "/api/copy", native.copy),
     (("DELETE",), "/api/delete", native.delete),
+    (("POST",), "/api/create", creation.create),
     (("POST",), "/api/pull", transfers.pull),
     (("POST",), "/api/push", transfers.push),
     (("POST",), "/api/verify", transfers.verify),

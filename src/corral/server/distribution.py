@@ -20,7 +20,7 @@ from corral.server.transfers import reach_of
 from corral.store import StoredManifest
 from corral.store.manifest import media_type_of
 
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})", re.ASCII)
 _VERSION = {"docker-distribution-api-version": "registry/2.0"}
 
 

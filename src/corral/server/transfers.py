@@ -25,7 +25,7 @@ from corral.server.state import State
 
 UNUSED_S = 3600.0  # files that were brought for a model have been made one of by then
 PARTIAL_S = 30 * 86_400.0
-_JSON = "application/json"  # errors of work that had begun, in Ollama's words: without a charset
+_JSON = "application/json"  # what is said of work that had begun, in Ollama's words: without a charset
 
 
 async def pull(request: Request) -> Response:
@@ -34,7 +34,7 @@ async def pull(request: Request) -> Response:
     wanted = Transfer.decode(await request.body(), "PullRequest")
     name = reference(wanted.model, empty=Refusal(400, "invalid model name"))
     steps = _checked(state, name, state.transfers.pull(name, _wish(request, wanted, name)))
-    return _Steps(state, steps, stream=wanted.stream)
+    return Steps(state, steps, stream=wanted.stream)
 
 
 async def _checked(
@@ -63,7 +63,7 @@ async def push(request: Request) -> Response:
     name = reference(wanted.model, empty=Refusal(400, "model is required"))
     if await to_thread.run_sync(state.library.store.find, name) is None:
         raise Refusal(404, f"model '{wanted.model}' not found")
-    return _Steps(state, state.transfers.push(name, _wish(request, wanted, name)), stream=wanted.stream)
+    return Steps(state, state.transfers.push(name, _wish(request, wanted, name)), stream=wanted.stream)
 
 
 def _wish(request: Request, wanted: Transfer, name: ModelName) -> Wish:
@@ -90,7 +90,7 @@ async def verify(request: Request) -> Response:
             raise Refusal(404, f"model '{model}' not found")
     wish = Wish(wanted.insecure, reach=reach_of(request))
     steps = Verification(state.library, state.transfers).run(names, repair=wanted.repair, wish=wish)
-    return _Steps(state, steps, stream=wanted.stream)
+    return Steps(state, steps, stream=wanted.stream)
 
 
 async def prune(request: Request) -> Response:
@@ -106,7 +106,7 @@ async def prune(request: Request) -> Response:
     return Response(transfers.removed(await to_thread.run_sync(work)), media_type=JSON)
 
 
-class _Steps(Response):
+class Steps(Response):
     """Writes the steps of a transfer as they come, or the last one alone. Who hangs up leaves it."""
 
     def __init__(self, state: State, steps: AsyncGenerator[Progress, None], *, stream: bool) -> None:
@@ -132,7 +132,7 @@ class _Steps(Response):
             if cancel.cancelled_caught:
                 failure = Refusal(503, SHUTTING_DOWN) if inflight.closing else None
             elif not self._stream:
-                await Response(last, media_type=JSON)(scope, receive, send)
+                await Response(last, media_type=_JSON)(scope, receive, send)
                 return
         except CorralError as exc:
             failure = refusal_of(exc)

@@ -29,7 +29,8 @@ def locked(root: Path) -> Iterator[None]:
             root.mkdir(parents=True, exist_ok=True)
             file = (root / ".corral.lock").open("ab")
         with file:
-            take_lock(file, wait=True)
+            with translated(root):
+                take_lock(file, wait=True)
             _held.add(root)
             try:
                 yield
@@ -49,8 +50,10 @@ def take_lock(file: BinaryIO, *, wait: bool) -> bool:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        if wait:
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks says so in its own way
+        if wait or sys.platform != "win32":
             raise
         return False
     return True

@@ -153,7 +153,9 @@ def open_partial(folder: Path, digest: Digest, size: int) -> PartialBlob | None:
             folder.mkdir(parents=True, exist_ok=True)
             log = path.open("a+b", buffering=0)
         try:
-            if not take_lock(log, wait=False):
+            with translated(folder):
+                taken = take_lock(log, wait=False)
+            if not taken:
                 log.close()
                 return None
             if _is_same_file(log, path):  # not one that its owner has just finished with

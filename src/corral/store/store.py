@@ -10,9 +10,10 @@ import hashlib
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -321,6 +322,21 @@ class Store:
         with self.changing(), translated(self.root):
             return file.place(self._blobs)
 
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """A folder on the device of the blobs for files on their way; it is gone at the end. Raises `StoreError`."""
+        parent = self.root / "making"
+        with translated(self.root):
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(parent)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                parent.rmdir()  # unless somebody else works there
+
     def incoming(self) -> BlobWriter:
         """A blob that somebody sends. Whatever is done with it raises `OSError`; see `translated`."""
         return BlobWriter(self._blobs)
@@ -350,9 +366,12 @@ class Store:
             return self._prune(unused_s, partial_s, dry_run)
 
     def tidy(self) -> None:
-        """`prune` as it is done without being asked: what cannot be written is left alone."""
+        """`prune` as it is done without being asked: what cannot be written is left alone.
+
+        A blob that no model uses may be a finished part of a model on its way, so it stays as long as a partial download.
+        """
         try:
-            removed = self.prune()
+            removed = self.prune(unused_s=_PARTIAL_S)
         except StoreError as exc:
             logger.info("not cleaning up: %s", exc)
             return
@@ -369,6 +388,15 @@ class Store:
             except FileNotFoundError:
                 return None
         return aside
+
+    def put_back(self, digest: Digest, aside: Path) -> None:
+        """Let a file that was set aside go, or make it the blob again if there is no other."""
+        with self.changing(), translated(self.root):
+            if self.has_blob(digest):
+                aside.unlink(missing_ok=True)
+            else:
+                with suppress(FileNotFoundError):
+                    aside.replace(self.blob_path(digest))
 
     def _prune(self, unused_s: float, partial_s: float, dry_run: bool) -> Removed:
         used, now = self._used(), time.time()
@@ -420,6 +448,15 @@ class Store:
             for folder in self._manifests.glob("/".join("*" * depth)):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Whoever was killed left its folder. No work goes on for so long without a change in it."""
+    for folder in parent.iterdir():
+        with suppress(OSError):
+            times = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
+            if time.time() - max(times) > _LEFTOVER_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -17,6 +17,7 @@ from corral.gguf.write import VERSION, NewTensor, encoded, tensor_header
 FILLER = "corral.filler"
 _BLOCK = 4096  # of most file systems: what they can share begins at multiples of it
 _COPIED_AT_ONCE = 64 << 20
+_WIDENED_AT_ONCE = 1 << 16  # numbers
 _FORMATS = {UINT8: "B", INT32: "i", FLOAT32: "f", BOOL: "?"}
 
 
@@ -41,7 +42,9 @@ def write_view(file: GgufFile, view: View, path: Path, go_on: Callable[[], None]
         for kept, place in zip(view.tensors, places, strict=True):
             if kept.widened:
                 target.seek(start + place)
-                target.write(_widened(source, kept))
+                for piece in _widened(source, kept):
+                    go_on()
+                    target.write(piece)
         for run in _runs(view.tensors, places, file.alignment):
             for step in _steps(run, start):
                 go_on()
@@ -134,15 +137,17 @@ def _copy(source: BinaryIO, target: BinaryIO, step: _Run) -> None:
         done += target.write(piece)
 
 
-def _widened(source: BinaryIO, kept: Kept) -> bytes:
-    """16-bit floats as 32-bit ones."""
-    import numpy as np  # late: whoever only reads needs none
-
+def _widened(source: BinaryIO, kept: Kept) -> Iterator[bytes]:
+    """16-bit floats as 32-bit ones, in pieces. By the standard library: the server is to stay without numpy."""
     source.seek(kept.source.offset)
-    data = source.read(kept.source_bytes)
-    if len(data) != kept.source_bytes:
-        raise GgufError("the model's file became shorter while it was read")
-    return np.frombuffer(data, "<f2").astype("<f4").tobytes()
+    left = kept.elements
+    while left:
+        count = min(left, _WIDENED_AT_ONCE)
+        data = source.read(2 * count)
+        if len(data) != 2 * count:
+            raise GgufError("the model's file became shorter while it was read")
+        yield struct.pack(f"<{count}f", *struct.unpack(f"<{count}e", data))
+        left -= count
 
 
 def _renamed_record(source: BinaryIO, span: Span, old: str, new: str) -> bytes:
