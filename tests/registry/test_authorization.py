@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from corral.errors import ConfigError, RegistryError
+from corral.errors import ConfigError, InvalidRequest, RegistryError
 from corral.names import ModelName
 from corral.registry import Credential, Credentials, Identity, Outside, SigningKey, Transfers, Wish
 from corral.store import Manifest, MediaType, Store
@@ -283,3 +283,9 @@ def test_a_login_is_good_for_all_names_of_a_registry(tmp_path: Path, kept: str, 
     assert credentials.find(asked) == LOGIN
     assert credentials.forget(asked)
     assert credentials.find(kept) is None
+
+
+async def test_a_login_for_an_address_says_that_a_host_is_wanted(store: Store) -> None:
+    async with Transfers(store) as transfers:
+        with pytest.raises(InvalidRequest, match=r'^"https://ghcr.io" is not the host of a registry; expected HOST'):
+            await transfers.check_login("https://ghcr.io", Wish(credential=LOGIN))
