@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from corral.errors import ConfigError, InvalidRequest, RegistryError
 from corral.names import ModelName
 from corral.registry import Credential, Credentials, Identity, Outside, SigningKey, Transfers, Wish
+from corral.registry.authorization import Authorization
+from corral.registry.transport import Transport
 from corral.store import Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
 from tests.conftest import StartServer
@@ -228,6 +230,15 @@ def test_the_token_of_hugging_face_goes_to_hugging_face_alone() -> None:
     assert credentials.find("hf.co") == credentials.find("huggingface.co") == Credential(token="hf_secret")
     assert credentials.find("registry.ollama.ai") is None
     assert "hf_secret" not in repr(credentials.find("hf.co"))
+
+
+def test_no_token_is_sent_unasked_in_the_clear() -> None:
+    credentials = Credentials(None, {"HF_TOKEN": "hf_secret", "HOME": "/nonexistent"})
+    transport = Transport(offline=True)
+    headers = [
+        Authorization(transport.request, f"{scheme}://hf.co", credentials).header for scheme in ("https", "http")
+    ]
+    assert headers == ["Bearer hf_secret", ""]
 
 
 def test_a_damaged_file_of_logins_is_named(tmp_path: Path) -> None:
