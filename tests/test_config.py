@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -99,3 +101,10 @@ def test_the_page_of_settings_is_the_settings() -> None:
 def test_a_mirror_with_a_login_in_its_address_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no login in it; try: corral login mirror\.example"):
         load_settings({"CORRAL_CONFIG": os.devnull, "CORRAL_MIRRORS": "hf.co=https://me:word@mirror.example"})
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the super-user can become another")
+def test_a_user_without_a_home_is_told_so() -> None:
+    code = "import os, pwd; from corral.config import home; os.environ.pop('HOME'); os.setuid(54321); home()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "corral.errors.ConfigError: this user has no home folder" in done.stderr

@@ -59,6 +59,14 @@ def _address(text: str) -> Address:
     return Address(host or "0.0.0.0", int(port) if port else DEFAULT_PORT)  # noqa: S104
 
 
+def home() -> Path:
+    """The folder of this user. Raises `ConfigError` where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError as exc:
+        raise ConfigError("this user has no home folder, where models and settings are kept; set HOME") from exc
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()
 
@@ -183,7 +191,7 @@ class Settings:
         "OLLAMA_HOST",
     )
     models: Path = _setting(
-        Path("~/.ollama/models").expanduser(),
+        home() / ".ollama" / "models",
         _path,
         "Folder of the model store, in Ollama's layout.",
         "OLLAMA_MODELS",

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from corral.errors import ConfigError, RegistryError
+from corral.errors import ConfigError, InvalidRequest, RegistryError
 from corral.names import ModelName
 from corral.registry import Credential, Credentials, Identity, Outside, SigningKey, Transfers, Wish
+from corral.registry.authorization import Authorization
+from corral.registry.transport import Transport
 from corral.store import Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
 from tests.conftest import StartServer
@@ -230,6 +232,15 @@ def test_the_token_of_hugging_face_goes_to_hugging_face_alone() -> None:
     assert "hf_secret" not in repr(credentials.find("hf.co"))
 
 
+def test_no_token_is_sent_unasked_in_the_clear() -> None:
+    credentials = Credentials(None, {"HF_TOKEN": "hf_secret", "HOME": "/nonexistent"})
+    transport = Transport(offline=True)
+    headers = [
+        Authorization(transport.request, f"{scheme}://hf.co", credentials).header for scheme in ("https", "http")
+    ]
+    assert headers == ["Bearer hf_secret", ""]
+
+
 def test_a_damaged_file_of_logins_is_named(tmp_path: Path) -> None:
     (tmp_path / "credentials.json").write_text("{")
     with pytest.raises(ConfigError, match=r"credentials\.json"):
@@ -283,3 +294,9 @@ def test_a_login_is_good_for_all_names_of_a_registry(tmp_path: Path, kept: str, 
     assert credentials.find(asked) == LOGIN
     assert credentials.forget(asked)
     assert credentials.find(kept) is None
+
+
+async def test_a_login_for_an_address_says_that_a_host_is_wanted(store: Store) -> None:
+    async with Transfers(store) as transfers:
+        with pytest.raises(InvalidRequest, match=r'^"https://ghcr.io" is not the host of a registry; expected HOST'):
+            await transfers.check_login("https://ghcr.io", Wish(credential=LOGIN))

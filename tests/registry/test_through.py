@@ -99,6 +99,15 @@ def test_without_the_setting_nothing_is_fetched(serve: StartServer, tmp_path: Pa
         assert upstream.requests == []
 
 
+def test_a_page_in_a_browser_starts_no_download(serve: StartServer, tmp_path: Path) -> None:
+    upstream = FakeRegistry()
+    upstream.add("library/mine:latest", WEIGHTS)
+    with upstream.running():
+        server = cache(serve, tmp_path / "cache", upstream)
+        status, _, _ = ask(server, "/v2/library/mine/manifests/latest", **{"Sec-Fetch-Site": "cross-site"})
+        assert (status, upstream.requests) == (404, [])
+
+
 def test_who_asks_from_elsewhere_cannot_name_addresses_here(serve: StartServer, tmp_path: Path) -> None:
     server = serve(CORRAL_OFFLINE="0", CORRAL_REGISTRY_CACHE="1")
     for host, why in (("169.254.0.1", "link-local"), ("127.0.0.1:9", "private network")):

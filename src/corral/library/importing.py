@@ -46,8 +46,9 @@ def take_in(store: Store, model: Elsewhere, on_bytes: OnBytes) -> TakenIn:
         files.append((MediaType.PROJECTOR, model.projector))
     hashed = [(media_type, _hashed(path, store, on_bytes)) for media_type, path in files]
     layers = tuple(Layer(media_type, file.digest, file.size) for media_type, file in hashed)
+    copied = [store.copy_ahead(file) for _, file in hashed]
     with store.changing():
-        placed = tuple(store.place(file) for _, file in hashed)
+        placed = tuple(early or store.place(file) for early, (_, file) in zip(copied, hashed, strict=True))
         store.write(model.name, Manifest(store.add_bytes(config, CONFIG_TYPE), layers))
     return TakenIn(model, placed)
 
@@ -61,8 +62,9 @@ def _take_over(store: Store, model: Elsewhere, on_bytes: OnBytes) -> TakenIn:
             files[layer.digest] = _hashed(path, store, on_bytes)
         if files[layer.digest].digest != layer.digest:
             raise StoreError(f"{path} is damaged: it is not what its name says")
+    copied = [store.copy_ahead(file) for file in files.values()]
     with store.changing():
-        placed = tuple(store.place(file) for file in files.values())
+        placed = tuple(early or store.place(file) for early, file in zip(copied, files.values(), strict=True))
         store.write(model.name, model.stored.manifest, model.stored.data)
     return TakenIn(model, placed)
 

@@ -66,7 +66,9 @@ class Authorization:
         self._ways: AsyncIterator[str] | None = None
         self._challenge = ""
         self._accepted = False
-        token = given or credentials.token(self._host)
+        token = given or (
+            credentials.token(self._host) if origin.startswith("https:") else None
+        )  # unasked: not in the clear
         self.header = f"Bearer {token.token}" if token is not None and token.token else ""
 
     def accepted(self, header: str) -> None:

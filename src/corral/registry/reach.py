@@ -43,7 +43,7 @@ def check(address: str, reach: Reach) -> None:
     ip = _innermost(ipaddress.ip_address(address.partition("%")[0]))
     if ip.is_link_local or ip.is_multicast or (ip.version == 6 and ip.is_site_local) or ip in _METADATA:
         raise OutOfReach(
-            f"{address} is an address of this link or of a cloud's own services, which is not connected to for other machines"
+            f"{address} is a link-local address or one of a cloud's own services, which is not connected to for other machines"
         )
     if reach is Reach.INTERNET and not ip.is_global:
         raise OutOfReach(

@@ -15,7 +15,15 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from corral.config import Settings
-from corral.errors import CorralError, CorruptManifest, InvalidRequest, ModelNotFound, RegistryError, StoreError
+from corral.errors import (
+    CorralError,
+    CorruptManifest,
+    InvalidName,
+    InvalidRequest,
+    ModelNotFound,
+    RegistryError,
+    StoreError,
+)
 from corral.names import DEFAULT_NAMESPACE, DEFAULT_TAG, Digest, ModelName
 from corral.registry.credentials import Credential, Credentials
 from corral.registry.download import Download
@@ -180,8 +188,14 @@ class Transfers:
                 yield step
 
     async def check_login(self, host: str, wish: Wish) -> None:
-        """Whether the registry at ``host`` takes the login in ``wish``. Raises `RegistryError`, `InvalidName`."""
-        await self._registry(ModelName(host, DEFAULT_NAMESPACE, "login", DEFAULT_TAG), wish).check()
+        """Whether the registry at ``host`` takes the login in ``wish``. Raises `RegistryError`, `InvalidRequest`."""
+        try:
+            name = ModelName(host, DEFAULT_NAMESPACE, "login", DEFAULT_TAG)
+        except InvalidName as exc:
+            raise InvalidRequest(
+                f'"{host}" is not the host of a registry; expected HOST or HOST:PORT, as ghcr.io'
+            ) from exc
+        await self._registry(name, wish).check()
 
     async def fetch(self, found: Found) -> AsyncGenerator[Progress, None]:
         """Get the blobs, and make the name the manifest's when all are there. Raises `RegistryError`, `StoreError`."""

@@ -91,6 +91,8 @@ async def blob(request: Request) -> Response:
 async def _from_elsewhere(request: Request, tag: str, missing: _NotServed) -> bytes:
     """The manifest of what is not here, from where it comes from. Raises `_NotServed`: there it is not either."""
     state, name = State.of(request), _name(request)
+    if request.headers.get("sec-fetch-site", "none") != "none":
+        raise missing  # a page in a browser must not make this machine download
     try:
         wanted = replace(name, tag=tag)
     except InvalidName:

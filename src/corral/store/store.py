@@ -100,7 +100,7 @@ class Note:
     def write(self, line: str) -> None:
         """Keep ``line`` and forget the one before."""
         with suppress(OSError):
-            write_atomically(self._path, line.encode())
+            write_atomically(self._path, line.encode(), mode=0o600)  # an address may be signed
 
     def remove(self) -> None:
         """Forget it."""
@@ -336,6 +336,13 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 parent.rmdir()  # unless somebody else works there
+
+    def copy_ahead(self, file: HashedFile) -> Placed | None:
+        """Make a file of another device a blob, which takes its time and so is done outside of `changing`; ``None`` for others."""
+        if file.path.stat().st_dev == self.device():
+            return None
+        with translated(self.root):
+            return file.place(self._blobs)
 
     def incoming(self) -> BlobWriter:
         """A blob that somebody sends. Whatever is done with it raises `OSError`; see `translated`."""
