@@ -103,7 +103,7 @@ class GgufWriter:
             written += self._file.write(encoded(key, changed[key]))
         offset = 0
         for tensor in self._tensors:
-            written += self._file.write(_tensor_header(tensor, offset))
+            written += self._file.write(tensor_header(tensor, offset))
             offset += _aligned(tensor.size_bytes, self._alignment)
         self._pad(written)
         self._next_tensor()
@@ -141,7 +141,7 @@ def _pieces(file: BinaryIO, length: int) -> Iterator[bytes]:
         yield piece
 
 
-def _tensor_header(tensor: NewTensor, offset: int) -> bytes:
+def tensor_header(tensor: NewTensor, offset: int) -> bytes:
     dimensions = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
     return _text(tensor.name) + dimensions + struct.pack("<IQ", _TYPES[tensor.type_name][0], offset)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from corral.gguf import ModelFacts, TensorInfo
+from corral.gguf.ollama import Translation
 from corral.library.prompting import Prompting
 from corral.names import ModelName
 
@@ -42,7 +43,8 @@ class ModelSummary:
 class ModelSpec:
     """All that is needed to run a model. ``more_weights`` are the further files of a model in parts, in order.
 
-    ``template`` is a Go template, if the model has one; ``prompting`` says if it is used.
+    ``template`` is a Go template, if the model has one; ``prompting`` says if it is used. ``translation`` is what the weights need
+    before llama.cpp loads them, which are in Ollama's dialect then; ``refusal`` says why it cannot load them, where that is known.
     """
 
     name: ModelName
@@ -60,6 +62,9 @@ class ModelSpec:
     details: Details
     facts: ModelFacts | None = field(repr=False)
     size: int
+    translation: Translation | None = field(default=None, repr=False)
+    projector_translation: Translation | None = field(default=None, repr=False)
+    refusal: str = ""
 
     @property
     def all_weights(self) -> tuple[Path, ...]:

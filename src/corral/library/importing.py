@@ -8,6 +8,7 @@ from pathlib import Path
 
 from corral.errors import GgufError, StoreError
 from corral.gguf import model_facts, parts_in_order, read_parts
+from corral.gguf.ollama import translation
 from corral.library.elsewhere import Elsewhere
 from corral.library.library import configuration_of
 from corral.names import Digest
@@ -28,14 +29,17 @@ class TakenIn:
 def take_in(store: Store, model: Elsewhere, on_bytes: OnBytes) -> TakenIn:
     """Make ``model`` one of the store's, whole or not at all. ``on_bytes`` is told how many bytes were looked at.
 
-    Raises `GgufError` for files that are no model, `StoreError` for files that change, are missing or are not what their name says.
+    Raises `GgufError` for files that are no model, `NotSupported` for those that llama.cpp cannot load, `StoreError` for files that
+    change, are missing or are not what their name says.
     """
     if model.stored is not None:
         return _take_over(store, model, on_bytes)
     weights = parts_in_order(model.weights)
     if len(weights) != len(model.weights):
         raise GgufError(f"{model.weights[0]}: its name says that it is a part of a model, and it does not")
-    config = configuration_of(model_facts(read_parts(weights, arrays=False)))
+    file = read_parts(weights, arrays=False)
+    translation(file)  # refuses what cannot be loaded later
+    config = configuration_of(model_facts(file))
     files = [(MediaType.MODEL, path) for path in weights]
     if model.projector is not None:
         read_parts([model.projector], arrays=False)

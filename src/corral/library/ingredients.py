@@ -10,6 +10,7 @@ from corral.durations import quoted
 from corral.errors import GgufError, InvalidRequest
 from corral.gguf import GgufFile, parts_in_order, read_gguf, read_parts
 from corral.gguf.naming import is_projector
+from corral.gguf.ollama import as_translated, translation
 from corral.gguf.reader import MAGIC, TensorInfo
 
 Shape = tuple[int, ...]  # the fastest dimension first
@@ -74,6 +75,8 @@ def check_adapter(name: str, path: Path, base: tuple[Path, ...]) -> None:
             f"{quoted(name)} is an adapter of the type {metadata.get('adapter.type')!r}; lora can be used"
         )
     model = read_parts(base, arrays=False)
+    if found := translation(model):  # adapters are in llama.cpp's dialect
+        model = as_translated(model, found.model)
     of_adapter, of_model = (file.metadata.get("general.architecture") for file in (adapter, model))
     if of_adapter != of_model:
         raise InvalidRequest(f"the adapter {quoted(name)} is for {of_adapter} models, and this one is {of_model}")
@@ -133,6 +136,7 @@ def _one_model(models: Mapping[str, Path]) -> tuple[Path, ...]:
     try:
         weights = parts_in_order(paths)
         file = read_parts(weights, arrays=False)
+        translation(file)  # says what the engine could not load, whatever is done to it
     except GgufError as exc:
         raise InvalidRequest(f"{names} cannot be used: {exc}") from exc
     if len(weights) != len(paths):

@@ -13,6 +13,7 @@ import orjson
 from corral.config import GoTemplates
 from corral.errors import CorralError, CorruptManifest, GgufError, ModelNotFound, NotSupported, StoreError
 from corral.gguf import ArraySummary, Float32, ModelFacts, model_facts, parts_in_order, read_gguf, read_parts
+from corral.gguf.ollama import Translation, as_translated, translation
 from corral.library.description import Details, ModelDetails, ModelSpec, ModelSummary
 from corral.library.prompting import Prompting, prompting
 from corral.library.texts import modelfile, parameter_lines
@@ -40,6 +41,15 @@ class _Contents:
     licenses: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """What the files of a model say, translated into llama.cpp's dialect where they are in Ollama's own and can be."""
+
+    facts: ModelFacts
+    translation: Translation | None = None
+    refusal: str = ""
+
+
 class Library:
     """The models of one store. Methods block on files; safe to call from threads."""
 
@@ -47,7 +57,7 @@ class Library:
         """``go_templates`` says where a model's Go template is used, beside what Corral chooses by itself."""
         self.store = store
         self._go_templates = go_templates
-        self._facts: dict[tuple[str, int, int], ModelFacts] = {}
+        self._facts: dict[tuple[str, int, int], _Weights] = {}
         self._specs: dict[ModelName, tuple[tuple[int, int], ModelSpec]] = {}
 
     def list(self) -> list[ModelSummary]:
@@ -200,7 +210,8 @@ class Library:
         )
         is_gguf = contents.config.get("model_format") != "safetensors"
         weights = _weights(files, entry.name) if is_gguf and len(files) > 1 else files[-1:]
-        facts = self._facts_of(weights) if is_gguf else None
+        found = self._facts_of(weights) if is_gguf else None
+        facts = found.facts if found else None
         if facts is not None and facts.is_adapter:
             raise CorruptManifest(f'the weights of "{entry.name.short}" are an adapter, not a model')
         details = _details(models[-1], contents.config, facts)
@@ -224,10 +235,13 @@ class Library:
             system=contents.system or None,
             parameters=contents.parameters,
             messages=contents.messages,
-            capabilities=_capabilities(contents, facts, bool(projectors), how),
+            capabilities=_capabilities(contents, found, bool(projectors), how),
             details=details,
             facts=facts,
             size=entry.manifest.size,
+            translation=found.translation if found else None,
+            projector_translation=_projector_translation(projectors),
+            refusal=found.refusal if found else "",
         )
 
     def _summary(self, entry: StoredManifest) -> ModelSummary:
@@ -281,13 +295,37 @@ class Library:
             )
         return path
 
-    def _facts_of(self, weights: tuple[Path, ...]) -> ModelFacts:
+    def _facts_of(self, weights: tuple[Path, ...]) -> _Weights:
         status = weights[0].stat()
         key = (" ".join(path.name for path in weights), status.st_size, status.st_mtime_ns)
         facts = self._facts.get(key)
         if facts is None:
-            facts = self._facts[key] = model_facts(read_parts(weights, arrays=False))
+            facts = self._facts[key] = _weights_as_loaded(weights)
         return facts
+
+
+def _weights_as_loaded(weights: tuple[Path, ...]) -> _Weights:
+    file = read_parts(weights, arrays=False)
+    stored = model_facts(file)
+    try:
+        found = translation(file)
+    except NotSupported as exc:
+        return _Weights(stored, refusal=str(exc))
+    if found is None:
+        return _Weights(stored)
+    if len(weights) > 1:
+        return _Weights(stored, refusal=f"files in Ollama's own form of {found.family} are not loaded from parts")
+    facts = model_facts(as_translated(file, found.model))
+    return _Weights(replace(facts, parameter_count=stored.parameter_count), found)
+
+
+def _projector_translation(projectors: Sequence[Path]) -> Translation | None:
+    """What the projector needs before it is loaded. One that is damaged is the engine's to complain of."""
+    try:
+        return translation(read_gguf(projectors[0], arrays=False)) if projectors else None
+    except (GgufError, NotSupported) as exc:
+        logger.debug("%s is left as it is: %s", projectors[0].name, exc)
+        return None
 
 
 def _used_template(spec: ModelSpec) -> str:
@@ -320,12 +358,17 @@ def _weights(files: Sequence[Path], name: ModelName) -> tuple[Path, ...]:
 
 
 def _capabilities(
-    contents: _Contents, facts: ModelFacts | None, has_projector: bool, how: Prompting
+    contents: _Contents, weights: _Weights | None, has_projector: bool, how: Prompting
 ) -> tuple[str, ...]:
     """By the rules of Ollama's ``show``, the same wherever a model is looked at."""
-    found = [*_claimed(contents.config), *(facts.capabilities if facts else ())]
+    facts = weights.facts if weights else None
+    claimed = _claimed(contents.config)
+    if weights and weights.translation and facts:  # what could not be translated is not there, whatever is claimed
+        there = {"vision": facts.has_vision, "audio": facts.has_audio}
+        claimed = tuple(c for c in claimed if there.get(c, True))
+    found = [*claimed, *(facts.capabilities if facts else ())]
     if how.use == "go":  # what the other template could do is not done
-        found = [*_claimed(contents.config), *(c for c in found if c not in ("tools", "thinking"))]
+        found = [*claimed, *(c for c in found if c not in ("tools", "thinking"))]
     if has_projector:
         found.append("vision")
     found += how.capabilities

@@ -22,7 +22,8 @@ def conversation_of(
     if tools and "tools" not in capabilities:
         raise NotSupported(f"{request.spec.name} does not support tools")
     if any(message.images for message in messages) and "vision" not in capabilities:
-        raise NotSupported(f"{name} does not support images")
+        found = request.spec.translation
+        raise NotSupported(f"{name} does not support images{f': {found.lacks}' if found and found.lacks else ''}")
     return Conversation(messages, tools, *_thinking(request))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
@@ -27,10 +28,11 @@ from corral.config import Settings
 from corral.engine.base import Engine, EngineConfig
 from corral.engine.llama import LlamaEngine
 from corral.engine.process import WORKER, EngineProcess, run_engine
-from corral.errors import CorralError, EngineCrashed, ServerBusy
+from corral.errors import CorralError, EngineCrashed, NotSupported, ServerBusy
 from corral.library import ModelSpec
 from corral.runtime.options import EngineWishes
 from corral.runtime.placement import Load, Loaded, Shape, place, plan
+from corral.runtime.translated import Translated
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +117,7 @@ class EnginePool:
 
     def __init__(self, settings: Settings, worker: Sequence[str] = WORKER) -> None:
         """``worker`` is the command line of an engine process."""
+        self.translated = Translated(settings.data / "translated")
         self._settings = settings
         self._worker = worker
         self._entries: dict[str, _Entry] = {}
@@ -143,8 +146,10 @@ class EnginePool:
         """An engine for ``spec``, loaded if need be, kept for at least as long as the block.
 
         ``keep_alive_s`` replaces how long the model stays after its last request; ``None`` leaves it. Raises `ServerBusy` when
-        too many wait, and what a failed load raises.
+        too many wait, `NotSupported` for weights that llama.cpp cannot load, and what a failed load raises.
         """
+        if spec.refusal:
+            raise NotSupported(f'"{spec.name.short}" cannot be loaded: {spec.refusal}')
         started = time.monotonic_ns()
         entry = await self._acquire(spec, wishes, keep_alive_s)
         try:
@@ -276,6 +281,7 @@ class EnginePool:
 
         try:
             stall_s = self._settings.load_timeout
+            entry.config = await self._config_with_files(entry)
             async with run_engine(entry.config, log=log, stall_s=stall_s, argv=self._worker) as process:
                 with closing(LlamaEngine(entry.config, process)) as engine:
                     entry.process = process
@@ -307,6 +313,21 @@ class EnginePool:
                 del self._entries[key]
             self._wake()
         logger.info("unloaded %s", entry.spec.name.short)
+
+    async def _config_with_files(self, entry: _Entry) -> EngineConfig:
+        """The configuration with files that the engine can read. Who cancels this stops what is being written."""
+        if entry.spec.translation is None and entry.spec.projector_translation is None:
+            return entry.config
+        ended = threading.Event()
+
+        def go_on() -> None:
+            if ended.is_set():
+                raise EngineCrashed("the load was broken off")
+
+        try:
+            return await asyncio.to_thread(self.translated.config, entry.spec, entry.config, go_on)
+        finally:
+            ended.set()
 
     async def _until_stopped_or_dead(self, entry: _Entry, process: EngineProcess) -> None:
         stopped = asyncio.ensure_future(entry.stop.wait())

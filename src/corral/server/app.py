@@ -72,6 +72,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
                 library.store, Outside.of(settings), prune=not settings.no_prune, memory_bytes=total_memory_bytes()
             ) as transfers,
         ):
+            await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
             app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight)
             yield

@@ -89,6 +89,7 @@ async def copy(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     """``DELETE /api/delete``."""
+    state = State.of(request)
     model = decode_delete(await request.body())
     if not model:
         raise Refusal(400, "model is required")
@@ -97,9 +98,10 @@ async def delete(request: Request) -> Response:
     except InvalidName as exc:
         raise Refusal(400, f"name {quoted(model)} is invalid") from exc
     try:
-        await to_thread.run_sync(State.of(request).library.delete, name)
+        await to_thread.run_sync(state.library.delete, name)
     except ModelNotFound as exc:
         raise Refusal(404, f"model '{model}' not found") from exc
+    await to_thread.run_sync(state.pool.translated.sweep, state.library.store.root / "blobs")
     return Response()
 
 

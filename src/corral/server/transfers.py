@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from corral.dialects.native import answers, transfers
 from corral.dialects.native.errors import Refusal, refusal_of
 from corral.dialects.native.requests import Prune, Transfer, Verify
-from corral.errors import CorralError
+from corral.errors import CorralError, NotSupported
 from corral.library import Verification
 from corral.names import ModelName
 from corral.registry import Credential, Progress, Reach, Wish
@@ -33,7 +33,27 @@ async def pull(request: Request) -> Response:
     state = State.of(request)
     wanted = Transfer.decode(await request.body(), "PullRequest")
     name = reference(wanted.model, empty=Refusal(400, "invalid model name"))
-    return Steps(state, state.transfers.pull(name, _wish(request, wanted, name)), stream=wanted.stream)
+    steps = _checked(state, name, state.transfers.pull(name, _wish(request, wanted, name)))
+    return Steps(state, steps, stream=wanted.stream)
+
+
+async def _checked(
+    state: State, name: ModelName, steps: AsyncGenerator[Progress, None]
+) -> AsyncGenerator[Progress, None]:
+    """``steps``, whose end says if the model that is here now cannot be loaded. Raises `NotSupported` then."""
+    async with aclosing(steps):
+        async for step in steps:
+            if step.status == "success" and (reason := await to_thread.run_sync(_refusal, state, name)):
+                raise NotSupported(f'"{name.short}" is here and cannot be loaded: {reason}')
+            yield step
+
+
+def _refusal(state: State, name: ModelName) -> str:
+    """Why a model cannot be loaded, where its files say so; any other fault is told when it is loaded."""
+    try:
+        return state.library.resolve(name).refusal
+    except CorralError:
+        return ""
 
 
 async def push(request: Request) -> Response:
