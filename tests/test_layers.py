@@ -13,7 +13,7 @@ import corral
 # From docs/design/architecture.md, top to bottom. Rooms on one line stand side by side and do not use each other.
 ORDER = [
     {"errors"},
-    {"names", "durations"},
+    {"names", "durations", "logs"},
     {"config", "parsing", "parameters"},
     {"gguf", "modelfile"},
     {"convert", "templates"},

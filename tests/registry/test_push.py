@@ -206,3 +206,14 @@ def test_the_genuine_client_and_the_command_push(serve: StartServer, real_regist
         done = subprocess.run([*command, model], capture_output=True, text=True, env=server.environment)
         assert (done.returncode, done.stdout) == (status, "")
         assert done.stderr.splitlines()[-1] == said
+
+
+async def test_bytes_that_were_sent_are_counted(store: Store, real_registry: RealRegistry) -> None:
+    name = ModelName.parse(f"{real_registry.host}/me/counted")
+    size = sum(layer.size for layer in add(store, name, b"weights" * 1000).blobs)
+    async with Transfers(store) as transfers:
+        for _ in range(2):  # the second time there is nothing to send
+            async with aclosing(transfers.push(name, Wish(insecure=True))) as steps:
+                assert [step async for step in steps]
+            assert transfers.traffic.pushed_bytes == size
+        assert transfers.traffic.pulled_bytes == 0

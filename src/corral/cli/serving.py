@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 
 import click
 
 from corral.config import load_settings
+from corral.logs import configure
 
 
 @click.command("serve")
@@ -21,12 +20,7 @@ def serve_command(host: str | None, idle_exit: str | None) -> None:
     """
     overrides = {"CORRAL_HOST": host, "CORRAL_IDLE_EXIT": idle_exit}
     settings = load_settings({**os.environ, **{name: value for name, value in overrides.items() if value}})
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    configure(settings.log_level.upper())
     from corral.server import run
 
     run(settings)

@@ -24,7 +24,7 @@ from corral.registry.authorization import Authorization
 from corral.registry.credentials import HUGGING_FACE, Credential, Credentials, normal_host
 from corral.registry.keys import SigningKey
 from corral.registry.reach import Reach
-from corral.registry.transport import Transport, joined, parts_of, printable, read_all
+from corral.registry.transport import Traffic, Transport, joined, parts_of, printable, read_all
 from corral.store import Manifest
 from corral.store.manifest import MANIFEST_TYPE
 
@@ -58,10 +58,13 @@ class Body:
 
     whole: bool
     response: aiohttp.ClientResponse
+    traffic: Traffic
 
     async def read(self, most: int) -> bytes:
         """Some of what follows, nothing at the end."""
-        return await self.response.content.read(most)
+        data = await self.response.content.read(most)
+        self.traffic.pulled_bytes += len(data)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Repository:
     ) -> None:
         self._name = name
         self._ask = partial(transport.request, reach=reach)
+        self._traffic = transport.traffic
         parts = urlsplit(mirror or f"{'http' if insecure else 'https'}://{_HOSTS.get(name.host.lower(), name.host)}")
         self._origin = f"{parts.scheme}://{_authority(parts)}"
         self._path = f"{self._origin}/v2{parts.path.rstrip('/')}/{name.namespace}/{name.model}"
@@ -131,14 +135,14 @@ class Repository:
         if (link := self._links.get(digest)) is not None:
             async with self._ask("GET", link, headers) as response:
                 if response.status not in _EXPIRED:
-                    yield _body(response, digest, first, end, size)
+                    yield _body(response, self._traffic, digest, first, end, size)
                     return
             self._links.pop(digest, None)
         url = self._files.get(digest) or f"{self._path}/blobs/{digest}{self._query}"
         async with self._answer("GET", url, headers) as response:
             if _origin_of(str(response.url)) != self._origin:
                 self._links[digest] = str(response.url)
-            yield _body(response, digest, first, end, size)
+            yield _body(response, self._traffic, digest, first, end, size)
 
     async def document(self, path: str) -> tuple[Any, str]:
         """The JSON at ``path`` of the registry, which is no part of the protocol, and the address of its next page.
@@ -210,6 +214,7 @@ class Repository:
                 failed = _failed(f"{self._origin} refuses a part", response, await read_all(response, _MAX_TOKEN_BYTES))
                 failed.temporary = failed.temporary or response.status in (404, 416)  # it may be further than we think
                 raise failed
+            self._traffic.pushed_bytes += len(data)
             return _upload(response, end)
 
     async def finish_upload(self, upload: Upload, digest: Digest) -> None:
@@ -317,18 +322,18 @@ def _authority(parts: SplitResult) -> str:
     return netloc.removesuffix(":443" if parts.scheme == "https" else ":80")
 
 
-def _body(response: aiohttp.ClientResponse, digest: Digest, first: int, end: int, size: int) -> Body:
+def _body(response: aiohttp.ClientResponse, traffic: Traffic, digest: Digest, first: int, end: int, size: int) -> Body:
     where = _origin_of(str(response.url))
     if response.status == 206:
         given = response.headers.get("Content-Range", "")
         found = _CONTENT_RANGE.fullmatch(given)
         if not found or (int(found[1]), int(found[2]) + 1) != (first, end) or found[3] not in ("*", str(size)):
             raise RegistryError(f'{where} sends "{given}" where bytes {first}-{end - 1}/{size} were asked for')
-        return Body(False, response)
+        return Body(False, response, traffic)
     if response.status == 200:
         if response.content_length not in (None, size):
             raise RegistryError(f"{where} has {response.content_length} bytes for {digest}; the manifest says {size}")
-        return Body(True, response)
+        return Body(True, response, traffic)
     if response.status in (404, 410):
         raise RegistryError(f"{where} does not have {digest} (status {response.status})", response.status)
     raise _failed(f"{where} refuses {digest}", response, b"")

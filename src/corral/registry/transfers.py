@@ -46,7 +46,7 @@ from corral.registry.push import push_model
 from corral.registry.reach import Reach
 from corral.registry.repository import FetchedManifest, Identity, Repository
 from corral.registry.sources import Sources
-from corral.registry.transport import STALL_S, Transport
+from corral.registry.transport import STALL_S, Traffic, Transport
 from corral.store import Layer, Store
 from corral.store.manifest import CONFIG_TYPE
 
@@ -147,6 +147,11 @@ class Transfers:
     ) -> None:
         self._tasks.cancel_scope.cancel()
         await self._stack.aclose()  # what went wrong is told as it is, not as a group of one
+
+    @property
+    def traffic(self) -> Traffic:
+        """How many bytes of blobs came and went."""
+        return self._transport.traffic
 
     async def pull(self, name: ModelName, wish: Wish = PLAIN) -> AsyncGenerator[Progress, None]:
         """Make ``name`` what its registry has under it, step by step. A pull that fails changes no model.

@@ -15,6 +15,7 @@ import ssl
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,14 @@ _PIECE_BYTES = 1 << 18
 USER_AGENT = f"ollama/0.20.0 (compatible; corral/{corral.__version__}; {platform.machine()} {sys.platform})"
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of blobs that came and went since the start, also those that had to come or go again."""
+
+    pulled_bytes: int = 0
+    pushed_bytes: int = 0
+
+
 class Transport:
     """Connections to other machines, kept while they are useful. Proxies are the environment's.
 
@@ -51,6 +60,7 @@ class Transport:
         self._stall_s = stall_s
         self._ca_file = ca_file
         self._sessions: dict[Reach, aiohttp.ClientSession] = {}
+        self.traffic = Traffic()
 
     async def __aenter__(self) -> Transport:
         return self

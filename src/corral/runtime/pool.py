@@ -30,6 +30,8 @@ from corral.engine.llama import LlamaEngine
 from corral.engine.process import WORKER, EngineProcess, run_engine
 from corral.errors import CorralError, EngineCrashed, NotSupported, ServerBusy
 from corral.library import ModelSpec
+from corral.logs import NO_REQUEST, request_id
+from corral.runtime.numbers import RuntimeNumbers, label
 from corral.runtime.options import EngineWishes
 from corral.runtime.placement import Load, Loaded, Shape, place, plan
 from corral.runtime.translated import Translated
@@ -50,6 +52,7 @@ class LoadedModel:
     expires_at: datetime
     loading: bool
     pid: int | None
+    leases: int
 
 
 class _Entry:
@@ -125,6 +128,7 @@ class EnginePool:
         self._waiting = 0
         self._started = 0
         self._closed = False
+        self.numbers = RuntimeNumbers()
 
     async def __aenter__(self) -> EnginePool:
         return self
@@ -152,6 +156,7 @@ class EnginePool:
             raise NotSupported(f'"{spec.name.short}" cannot be loaded: {spec.refusal}')
         started = time.monotonic_ns()
         entry = await self._acquire(spec, wishes, keep_alive_s)
+        self.numbers.queue_wait.observe((time.monotonic_ns() - started) / 1e9)
         try:
             engine = await asyncio.shield(entry.ready)
             yield Lease(engine, time.monotonic_ns() - started, entry)
@@ -170,6 +175,7 @@ class EnginePool:
                     expires_at=_deadline(entry.keep_alive_s) if entry.leases else entry.expires_at,
                     loading=not entry.ready.done(),
                     pid=entry.process.pid if entry.process else None,
+                    leases=entry.leases,
                 )
                 for entry in self._entries.values()
                 if not entry.stop.is_set()
@@ -182,6 +188,11 @@ class EnginePool:
     def idle(self) -> bool:
         """Whether nothing is loaded and nobody waits."""
         return not self._entries and not self._waiting
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for room for their model."""
+        return self._waiting
 
     def unload(self, key: str) -> None:
         """Let the model go as soon as nobody uses it. Unknown keys are no error."""
@@ -239,9 +250,11 @@ class EnginePool:
         if not isinstance(decision, Load):
             return None
         if decision.evict:
-            for victim in decision.evict:
-                logger.info("unloading %s to make room for %s", victim, key)
-                self._retire(self._entries[victim])
+            for victim in (self._entries[name] for name in decision.evict):
+                if not victim.retiring:
+                    logger.info("unloading %s to make room for %s", victim.spec.name.short, key)
+                    self.numbers.evictions[label(victim.spec.name)] += 1
+                self._retire(victim)
             return None
         keep = self._settings.keep_alive if keep_alive_s is None else keep_alive_s
         entry = _Entry(spec, config, need_bytes, wishes, keep)
@@ -277,8 +290,7 @@ class EnginePool:
     # -- the life of one engine ---------------------------------------------------------------------------------
 
     async def _run(self, key: str, entry: _Entry, log: Path) -> None:
-        started = time.monotonic()
-
+        started, model = time.monotonic(), label(entry.spec.name)
         try:
             stall_s = self._settings.load_timeout
             entry.config = await self._config_with_files(entry)
@@ -294,9 +306,13 @@ class EnginePool:
                         entry.config.slots,
                         process.pid,
                     )
+                    self.numbers.loads[model, "ok"] += 1
+                    self.numbers.load_times[model].observe(time.monotonic() - started)
+                    request_id.set(NO_REQUEST)  # what follows is no longer for the request that began the load
                     await self._until_stopped_or_dead(entry, process)
         except CorralError as exc:
             logger.error("loading %s failed: %s", entry.spec.name.short, exc)
+            self.numbers.loads[model, "failed"] += 1
             entry.ready.set_exception(exc)
             entry.ready.exception()  # whoever waits sees it; if nobody does any more, that is no fault
         finally:
@@ -335,6 +351,7 @@ class EnginePool:
         try:
             await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not process.alive:  # nobody has told it to end yet
+                self.numbers.crashes[label(entry.spec.name)] += 1
                 logger.error(
                     "the engine of %s ended unexpectedly with status %d; the end of its log:\n%s",
                     entry.spec.name.short,

@@ -7,6 +7,7 @@ the context) is decided here and nowhere else.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,6 +18,7 @@ from corral.engine.base import Batch, Engine, Finished, Sampling
 from corral.errors import EngineCrashed, InvalidRequest
 from corral.runtime import native, rendered
 from corral.runtime.conversations import chat_conversation
+from corral.runtime.numbers import label
 from corral.runtime.options import Options, parse_options
 from corral.runtime.pool import EnginePool
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
@@ -64,6 +66,7 @@ class Sessions:
 
     async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncGenerator[Batch, None]:
         """Run ``generate`` on a leased engine; once more on a fresh one if it crashed before anything was sent."""
+        started, model, numbers = time.monotonic(), label(request.spec.name), self._pool.numbers
         options = _effective(request)
         for attempt in (1, 2):
             sent = False
@@ -74,13 +77,20 @@ class Sessions:
                     stream = generate(lease.engine, limit, sampling)
                     async with aclosing(stream):
                         async for batch in stream:
+                            if not sent and not isinstance(batch[0], Finished):
+                                numbers.first_token[model].observe(time.monotonic() - started)
                             sent = True
-                            yield _with_load_time(batch, lease.load_ns)
+                            end = batch[-1]
+                            if isinstance(end, Finished):
+                                numbers.finished(model, end)
+                                batch = [*batch[:-1], replace(end, load_ns=lease.load_ns)]
+                            yield batch
                     return
                 except EngineCrashed as exc:
                     lease.discard()
                     if sent or attempt == 2:
                         raise
+                    numbers.retries[model] += 1
                     logger.warning("%s; trying once more on a fresh engine", exc)
 
 
@@ -97,9 +107,3 @@ def _effective(request: GenerationRequest) -> Options:
     except InvalidRequest as exc:
         raise InvalidRequest(f"a parameter of the model {quoted(request.spec.name.short)} is wrong: {exc}") from exc
     return request.options.over(own)
-
-
-def _with_load_time(batch: Batch, load_ns: int) -> Batch:
-    if isinstance(batch[-1], Finished):
-        return [*batch[:-1], replace(batch[-1], load_ns=load_ns)]
-    return batch

@@ -20,13 +20,15 @@ from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
 from corral.library import Library
+from corral.logs import request_id
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, creation, distribution, native, transfers
+from corral.server import blobs, creation, distribution, native, operations, transfers
+from corral.server.asked import Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
-from corral.server.middleware import Entrance
+from corral.server.middleware import REQUEST_ID, Entrance
 from corral.server.state import State
 from corral.store import Store
 
@@ -51,6 +53,9 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("HEAD", "POST"), "/api/blobs/{digest}", blobs.blob),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
+    (("HEAD", "GET"), "/health", operations.health),
+    (("HEAD", "GET"), "/ready", operations.ready),
+    (("HEAD", "GET"), "/metrics", operations.metrics),
     (("HEAD", "GET"), "/v2/", distribution.base),
     (("HEAD", "GET"), "/v2/{repository:path}/manifests/{reference}", distribution.manifest),
     (("HEAD", "GET"), "/v2/{repository:path}/blobs/{digest}", distribution.blob),
@@ -60,6 +65,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
 
 def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = WORKER) -> FastAPI:
     """The whole application. Its lifespan opens the store and ends every engine; ``worker`` is an engine's command line."""
+    requests: Requests = Requests()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,7 +80,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         ):
             await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
-            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight)
+            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight, requests)
             yield
 
     app = FastAPI(
@@ -94,6 +100,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         Entrance,
         guard=Guard.for_server(settings.host.host, settings.origins),
         inflight=inflight,
+        requests=requests,
         methods_of=_methods_of,
     )
     return app
@@ -126,4 +133,6 @@ async def _no_such_route(request: Request, exc: Exception) -> Response:
 
 async def _bug(request: Request, exc: Exception) -> Response:
     """Our own mistake: the log has the traceback, the client a sentence."""
-    return Response(b'{"error":"internal error; the server\'s log says more"}', 500, media_type=native.JSON)
+    body = b'{"error":"internal error; the server\'s log says more"}'
+    # This answer is given outside of the entrance, which marks all others.
+    return Response(body, 500, {REQUEST_ID: request_id.get()}, native.JSON)

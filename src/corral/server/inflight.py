@@ -44,6 +44,11 @@ class Inflight:
             self._last_ended = time.monotonic()
 
     @property
+    def num_requests(self) -> int:
+        """Requests that are being answered; those of operators are not among them."""
+        return self._requests
+
+    @property
     def idle_s(self) -> float:
         """Seconds since the last request ended; 0 while there is one."""
         return 0.0 if self._requests else time.monotonic() - self._last_ended

@@ -1,4 +1,4 @@
-"""What every request passes: slash redirects, the guard, the count of requests in flight, one line in the log."""
+"""What every request passes: slash redirects, the guard, the count of requests in flight, the id, one line in the log."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import logging
 import posixpath
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral.dialects.gojson import dumps
+from corral.logs import request_id
+from corral.server.asked import OPERATIONS, Asked, Requests
 from corral.server.guard import ALLOW_HEADERS, ALLOW_METHODS, PREFLIGHT_MAX_AGE_S, Guard
 from corral.server.inflight import Inflight
 
 logger = logging.getLogger("corral.access")
+
+REQUEST_ID = "x-request-id"
 
 Routes = Callable[[str], Sequence[str]]  # the methods that a path answers to, in order; none if there is no such path
 
@@ -23,10 +28,13 @@ Routes = Callable[[str], Sequence[str]]  # the methods that a path answers to, i
 class Entrance:
     """ASGI middleware around the whole app, in the order in which Ollama's router does it."""
 
-    def __init__(self, app: ASGIApp, *, guard: Guard, inflight: Inflight, methods_of: Routes) -> None:
+    def __init__(
+        self, app: ASGIApp, *, guard: Guard, inflight: Inflight, requests: Requests, methods_of: Routes
+    ) -> None:
         self._app = app
         self._guard = guard
         self._inflight = inflight
+        self._requests = requests
         self._methods_of = methods_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,21 +43,36 @@ class Entrance:
             return
         started = time.monotonic()
         status = 500
+        asked = Asked.begin(scope, Headers(scope=scope).get(REQUEST_ID, ""))
+        request_id.set(asked.id)  # never set back: what the server logs after us is of this request too
+        id_header = (REQUEST_ID.encode(), asked.id.encode())
 
         async def watching_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message["headers"], id_header]}
+            elif not message.get("more_body"):
+                asked.whole = True
             await send(message)
 
+        async def watching_receive() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not asked.whole:
+                asked.hung_up = True
+            return message
+
+        watched = scope["path"] in OPERATIONS  # every few seconds: no reason to stay, and no news
         try:
-            with self._inflight.request():
-                await self._answer(scope, receive, watching_send)
+            with nullcontext() if watched else self._inflight.request():
+                await self._answer(scope, watching_receive, watching_send)
         finally:
+            self._requests[asked.dialect, asked.model, asked.outcome(status, closing=self._inflight.closing)] += 1
             client = scope["client"][0] if scope.get("client") else "-"
             milliseconds = (time.monotonic() - started) * 1000
             path = scope["raw_path"].decode("latin-1")  # as it came: no line can be forged with it
-            logger.info("%s %s %s %d %.1f ms", client, scope["method"], path, status, milliseconds)
+            level = logging.DEBUG if watched and status == 200 else logging.INFO
+            logger.log(level, "%s %s %s %d %.1f ms", client, scope["method"], path, status, milliseconds)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

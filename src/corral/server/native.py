@@ -25,7 +25,9 @@ from corral.errors import (
 )
 from corral.library import ModelSpec
 from corral.names import ModelName, ModelReference
+from corral.runtime.numbers import label
 from corral.runtime.pool import model_key
+from corral.server.asked import Asked
 from corral.server.inflight import SHUTTING_DOWN
 from corral.server.state import State
 
@@ -109,7 +111,7 @@ async def generate(request: Request) -> Response:
     """``POST /api/generate``."""
     state = State.of(request)
     wanted = Generate.decode(await request.body())
-    spec = await _spec(state, wanted.model, empty=Refusal(404, "model '' not found"))
+    spec = await _spec(request, wanted.model, empty=Refusal(404, "model '' not found"))
     encoder = answers.Encoder(wanted.model, chat=False)
     if not wanted.prompt and wanted.keep_alive_s == 0:
         state.pool.unload(model_key(spec))
@@ -133,7 +135,7 @@ async def chat(request: Request) -> Response:
     """``POST /api/chat``."""
     state = State.of(request)
     wanted = Chat.decode(await request.body())
-    spec = await _spec(state, wanted.model, empty=InvalidRequest("model is required"))
+    spec = await _spec(request, wanted.model, empty=InvalidRequest("model is required"))
     encoder = answers.Encoder(wanted.model, chat=True)
     if not wanted.messages and wanted.keep_alive_s == 0:
         state.pool.unload(model_key(spec))
@@ -206,6 +208,7 @@ class Generation(Response):
             await error_response(failure)(scope, receive, send)
             return
         if begun and not ended:
+            Asked.of(scope).broken = failure is not None
             last = answers.error_line(str(failure)) if failure else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
@@ -237,11 +240,13 @@ def reference(model: str, *, empty: CorralError) -> ModelName:
     return reference.name
 
 
-async def _spec(state: State, model: str, *, empty: CorralError) -> ModelSpec:
-    name = reference(model, empty=empty)
+async def _spec(request: Request, model: str, *, empty: CorralError) -> ModelSpec:
+    library, name = State.of(request).library, reference(model, empty=empty)
     try:
-        known = state.library.known(name)
-        return known if known is not None else await to_thread.run_sync(state.library.resolve, name)
+        known = library.known(name)
+        spec = known if known is not None else await to_thread.run_sync(library.resolve, name)
+        Asked.of(request.scope).model = label(spec.name)
+        return spec
     except ModelNotFound as exc:
         raise Refusal(404, f"model '{model}' not found") from exc
 

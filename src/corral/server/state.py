@@ -11,6 +11,7 @@ from corral.library import Library
 from corral.registry import PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
+from corral.server.asked import Requests
 from corral.server.inflight import Inflight
 
 
@@ -25,6 +26,7 @@ class State:
     pool: EnginePool
     sessions: Sessions
     inflight: Inflight
+    requests: Requests
 
     @classmethod
     def of(cls, request: Request) -> State:

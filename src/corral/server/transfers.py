@@ -18,6 +18,7 @@ from corral.errors import CorralError, NotSupported
 from corral.library import Verification
 from corral.names import ModelName
 from corral.registry import Credential, Progress, Reach, Wish
+from corral.server.asked import Asked
 from corral.server.guard import is_loopback
 from corral.server.inflight import SHUTTING_DOWN
 from corral.server.native import JSON, NDJSON, reference
@@ -141,5 +142,6 @@ class Steps(Response):
                 scope, receive, send
             )
         elif begun:
+            Asked.of(scope).broken = failure is not None
             end = answers.error_line(str(failure)) if failure else b""
             await send({"type": "http.response.body", "body": end, "more_body": False})
