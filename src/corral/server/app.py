@@ -23,7 +23,7 @@ from corral.library import Library
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, creation, distribution, native, transfers
+from corral.server import blobs, creation, distribution, embedding, native, transfers
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import Entrance
@@ -51,6 +51,8 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("HEAD", "POST"), "/api/blobs/{digest}", blobs.blob),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
+    (("POST",), "/api/embed", embedding.embed),
+    (("POST",), "/api/embeddings", embedding.embed_prompt),
     (("HEAD", "GET"), "/v2/", distribution.base),
     (("HEAD", "GET"), "/v2/{repository:path}/manifests/{reference}", distribution.manifest),
     (("HEAD", "GET"), "/v2/{repository:path}/blobs/{digest}", distribution.blob),
