@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,31 @@ def test_a_model_that_embeds_reads_several_texts_at_once(server: RunningServer) 
     assert (config.slots, config.context, config.batch) == (8, 512, 512)
     small, _ = planned_config(spec, Settings(), EngineWishes(num_ctx=4), free_bytes=8 << 30)
     assert (small.context, small.batch) == (4, 512)
+
+
+def run(server: RunningServer, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "corral", "run", "minilm", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, env=server.environment, timeout=60)
+
+
+def test_the_program_prints_the_vector_of_a_text(server: RunningServer) -> None:
+    (vector,) = post(server, "/api/embed", input="hello").json()["embeddings"]
+    for done in (run(server, "hello", "--verbose", "--think"), run(server, stdin="hello\n")):
+        assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+        assert json.loads(done.stdout) == vector
+    assert len(json.loads(run(server, "--dimensions", "8", "--truncate", "hello").stdout)) == 8
+
+
+def test_the_program_says_what_it_cut_and_what_it_needs(server: RunningServer) -> None:
+    done = run(server, stdin=LONG)
+    assert len(json.loads(done.stdout)) == 384
+    assert done.stderr == "(the text is longer than the context of the model: its end was left out)\n"
+    done = run(server, "--truncate=false", stdin=LONG)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: the input length exceeds the context length")
+    done = run(server)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'Error: embedding models require input text. Usage: corral run minilm "your text here"\n'
 
 
 def test_the_answer_is_json_that_any_reader_takes(server: RunningServer) -> None:
