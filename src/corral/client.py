@@ -86,6 +86,10 @@ class Client:
         """Continue a conversation: the objects of the stream, the last with ``done``."""
         return self._stream("/api/chat", body)
 
+    def embed(self, body: Mapping[str, Any]) -> Document:
+        """The vectors of texts."""
+        return self._ask("POST", "/api/embed", _given(body))
+
     def pull(self, model: str, *, insecure: bool = False) -> Generator[Document, None, None]:
         """Get a model from its registry: the steps, the last with the status ``success``."""
         return self._stream("/api/pull", {"model": model, "insecure": insecure})

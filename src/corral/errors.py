@@ -9,6 +9,7 @@
     ├── ModelNotFound           no such model on this machine
     ├── NotSupported            this model cannot do what was asked of it
     ├── PromptTooLong           the prompt has more tokens than the context
+    │   └── InputTooLong        one of the texts to embed has, and may not be cut
     ├── StoreError              the store cannot be read or written
     │   └── CorruptManifest     one manifest is not what it should be
     ├── RegistryError           a registry cannot be reached, refuses, or sends what it should not
@@ -83,6 +84,18 @@ class PromptTooLong(CorralError):
         )
         self.num_tokens = num_tokens
         self.num_ctx = num_ctx
+
+
+class InputTooLong(PromptTooLong):
+    """A text to embed does not fit and may not be cut. ``position`` is its place in the list, from 0."""
+
+    def __init__(self, position: int, num_tokens: int, num_ctx: int) -> None:
+        super().__init__(num_tokens, num_ctx)
+        what = f"input {position} has {num_tokens} tokens, which is more than {num_ctx}"
+        self.args = (
+            f"the input length exceeds the context length: {what}; shorten it, or use a longer num_ctx or model",
+        )
+        self.position = position
 
 
 class StoreError(CorralError):

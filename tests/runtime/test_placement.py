@@ -41,7 +41,3 @@ def test_slots_follow_from_memory_and_there_is_always_one() -> None:
 
 def test_the_users_number_of_slots_wins() -> None:
     assert plan(Shape(GIB, 1024, 2048), context=None, slots=3, free_bytes=8 * GIB).slots == 3
-
-
-def test_a_model_that_embeds_has_one_slot() -> None:
-    assert plan(Shape(GIB, 1024, 512, generates=False), context=None, slots=0, free_bytes=8 * GIB).slots == 1

@@ -6,12 +6,15 @@ import json
 import tempfile
 from pathlib import Path
 
+from tests import minilm
 from tests.wire import test_tinygo, tinygo
 from tests.wire.differences import DIFFERENCES, DOCUMENT, HERE, document
 from tests.wire.test_replay import ask, normal, replay_server, replayed
 
 
 def main() -> None:
+    if minilm.published() is None:
+        raise SystemExit(minilm.MISSING)
     with tempfile.TemporaryDirectory() as folder:
         server = replay_server(Path(folder))
         try:

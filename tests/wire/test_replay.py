@@ -22,7 +22,9 @@ from corral.names import ModelName
 from corral.store import Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
 from corral.tiny import TINY_FILE
+from tests import minilm
 from tests.conftest import RunningServer, start_server
+from tests.convert.conftest import converted_here
 from tests.wire.differences import DIFFERENCES, DOCUMENT, LATER_PATHS, LATER_RECORDINGS, document, frozen
 
 RECORDS = [
@@ -30,6 +32,7 @@ RECORDS = [
     for name in ("tiny.jsonl", "probes.jsonl")
     for line in Path(__file__).with_name(name).read_text().splitlines()
 ]
+VECTOR = re.compile(r"\[-?[0-9][0-9.e-]*(?:,-?[0-9][0-9.e-]*)+\]")
 NETWORK_ERROR = re.compile(r'((?:Get|Head) \\"[^"]*": )[^"]*')
 HEADERS = ("content-type", "allow", "access-control-allow-origin", "access-control-allow-methods",
            "access-control-allow-headers", "access-control-max-age")  # fmt: skip
@@ -47,7 +50,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def replay_server(home: Path) -> RunningServer:
     """A fresh server whose store has what the recorded one had, as far as the requests need it."""
     store = Store(home / "models")
-    put(store, "minilm", embedding_model(home / "minilm.gguf"), "bert", "22.57M", "F16")
+    if folder := minilm.published():
+        put(store, "minilm", converted_here(folder, home / "minilm.gguf"), "bert", "22.57M", "F16")
+    else:
+        put(store, "minilm", embedding_model(home / "minilm.gguf"), "bert", "22.57M", "F16")
     put(store, "tiny", TINY_FILE, "qwen3", "4.46M", "Q8_0")
     store.add_bytes(b"hello", MediaType.MODEL)
     return start_server(home, home / "models", CORRAL_OFFLINE="0")  # the registries in the recordings are not there
@@ -62,7 +68,7 @@ def put(store: Store, name: str, weights: Path, family: str, size: str, quantiza
 
 
 def embedding_model(path: Path) -> Path:
-    """A file that says it is an embedding model; it is never loaded."""
+    """A file that says it is an embedding model; it cannot be loaded."""
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_uint32("bert.pooling_type", 1)
     writer.add_tensor("token_embd.weight", np.zeros((2, 32), np.float32))
@@ -115,6 +121,10 @@ def replayed() -> list[dict[str, Any]]:
     ]
 
 
+def has_vectors(record: dict[str, Any]) -> bool:
+    return record["request"]["path"].startswith("/api/embed") and VECTOR.search(record["response"]["body"]) is not None
+
+
 def normal(record: dict[str, Any], text: str) -> Any:
     """A body to compare: without the other models of the recorded store, tensors in one order whatever the file's is."""
     path = record["request"]["path"]
@@ -124,6 +134,8 @@ def normal(record: dict[str, Any], text: str) -> Any:
         text = json.dumps(document)
     if path in ("/api/pull", "/api/push"):
         text = NETWORK_ERROR.sub(r"\1<network error>", text)
+    if path.startswith("/api/embed") and '"embedding' in text:
+        text = VECTOR.sub(lambda found: f'["{found[0].count(",") + 1} numbers"]', text)
     if path == "/api/show" and "tensors" in text:
         document = json.loads(text)
         document["tensors"].sort(key=lambda tensor: tensor["name"])
@@ -134,6 +146,8 @@ def normal(record: dict[str, Any], text: str) -> Any:
 @pytest.mark.parametrize("record", replayed(), ids=lambda record: record["name"])
 def test_the_answer_is_ollamas_or_a_difference_with_a_reason(record: dict[str, Any], server: RunningServer) -> None:
     name, expected = record["name"], record["response"]
+    if has_vectors(record) and minilm.published() is None:
+        pytest.skip(minilm.MISSING)
     status, headers, text = ask(server, record["request"])
     answered, recorded = [status, normal(record, text)], [expected["status"], normal(record, expected["body"])]
     if name in DIFFERENCES:
@@ -142,6 +156,19 @@ def test_the_answer_is_ollamas_or_a_difference_with_a_reason(record: dict[str, A
         return
     assert answered == recorded
     assert headers == {key: value for key, value in expected["headers"].items() if key in HEADERS}
+
+
+@pytest.mark.parametrize("record", [r for r in replayed() if has_vectors(r)], ids=lambda record: record["name"])
+def test_vectors_are_those_that_ollama_gave(record: dict[str, Any], server: RunningServer) -> None:
+    if minilm.published() is None:
+        pytest.skip(minilm.MISSING)
+    _, _, text = ask(server, record["request"])
+    recorded, answered = (json.loads(body) for body in (record["response"]["body"], text))
+    ours, theirs = (
+        np.atleast_2d(body["embedding"] if "embedding" in body else body["embeddings"]) for body in (answered, recorded)
+    )
+    assert np.allclose((ours * ours).sum(axis=1), 1, atol=1e-4)
+    assert ((ours * theirs).sum(axis=1) > 0.9995).all()
 
 
 def test_every_difference_names_a_recording_and_has_its_answer() -> None:

@@ -1,4 +1,4 @@
-"""``corral run``: one answer, or a chat."""
+"""``corral run``: one answer, a chat, or the vector of a text."""
 
 from __future__ import annotations
 
@@ -90,11 +90,12 @@ def _format(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 class _RunCommand(click.Command):
-    """A bare ``--think`` is true and leaves the next word alone: a level must be attached, as in Ollama."""
+    """A bare ``--think`` or ``--truncate`` is true and leaves the next word alone: a value must be attached, as in Ollama."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
-        attached = ["--think=true" if argument == "--think" else argument for argument in args[:end]]
+        bare = ("--think", "--truncate")
+        attached = [f"{argument}=true" if argument in bare else argument for argument in args[:end]]
         return super().parse_args(ctx, attached + args[end:])
 
 
@@ -111,6 +112,10 @@ class _RunCommand(click.Command):
     help="true, false, high, medium, low, max; alone it is true.",
 )
 @click.option("--hidethinking", is_flag=True, help="Think, but do not show it.")
+@click.option("--dimensions", type=int, help="Embedding models: how many numbers of the vector.")
+@click.option(
+    "--truncate", type=bool, metavar="[=false]", help="Embedding models: cut a text that is too long, or refuse it."
+)
 @click.option("--nowordwrap", is_flag=True, hidden=True, help="Accepted: answers are never wrapped.")
 def run_command(
     model: str,
@@ -120,11 +125,14 @@ def run_command(
     output: object,
     think: bool | str | None,
     hidethinking: bool,
+    dimensions: int | None,
+    truncate: bool | None,
     nowordwrap: bool,
 ) -> None:
     """Answer PROMPT (and what comes by a pipe, before it) with MODEL; without either, chat.
 
-    stdout gets the answer. Thoughts are shown on a terminal; when stdout is a pipe or a file they go to stderr.
+    stdout gets the answer, of an embedding model the vector as JSON. Thoughts are shown on a terminal; when stdout is a pipe
+    or a file they go to stderr.
     """
     terminal = sys.stdin is not None and sys.stdin.isatty()
     text = " ".join(part for part in ("" if terminal else _piped(), *prompt) if part)
@@ -140,7 +148,9 @@ def run_command(
         keep_alive=keepalive,
         verbose=verbose,
     )
-    if text:
+    if "embedding" in session.details.get("capabilities", ()):
+        _vector(session, text, {"dimensions": dimensions, "truncate": truncate})
+    elif text:
         _one_answer(session, text)
     elif terminal and sys.stdout.isatty():
         from corral.cli.chat import chat
@@ -170,6 +180,18 @@ def _details(client: Client, model: str) -> dict[str, Any]:
 
     follow(client.pull(model), "pull", model)
     return client.show(model)
+
+
+def _vector(session: Session, text: str, wanted: dict[str, Any]) -> None:
+    """Print the vector of ``text`` as one line of JSON. Raises `InvalidRequest` when there is no text."""
+    if not text:
+        usage = f'corral run {session.model} "your text here"'
+        raise InvalidRequest(f"embedding models require input text. Usage: {usage}")
+    body = {"model": session.model, "input": [text], "keep_alive": session.keep_alive, **wanted}
+    answer = session.client.embed(body)
+    click.echo(json.dumps(answer["embeddings"][0], separators=(",", ":")))
+    if answer.get("truncated_inputs"):
+        click.echo("(the text is longer than the context of the model: its end was left out)", err=True)
 
 
 def _one_answer(session: Session, prompt: str) -> None:

@@ -190,7 +190,7 @@ Batch = Sequence[Event]
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """One vector per text, in order, and the tokens that were read for all of them."""
+    """One vector per input, in order, and the tokens that were read for all of them."""
 
     vectors: list[list[float]] = field(repr=False)
     tokens: int
@@ -209,8 +209,11 @@ class Engine(Protocol):
     def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
         """Continue a text: `Text`, and `Thinking` where tags say so. Raises `PromptTooLong` before the first batch."""
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Embed texts; vectors have unit length."""
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+        """Embed texts, or tokens as they stand, as many at a time as there are slots. Raises `PromptTooLong`.
+
+        Vectors have unit length; where a number is none, or has no end, they have ``nan``.
+        """
 
     async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
         """The tokens of ``text``; control tokens written in it are understood."""

@@ -6,6 +6,7 @@ server closes them after a streamed answer, and says so too late for a pool of c
 
 from __future__ import annotations
 
+import math
 import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -34,6 +35,8 @@ from corral.errors import EngineCrashed, EngineError, EngineRefused, PromptTooLo
 from corral.parsing import StopMatcher
 
 _DYING_S = 1.0
+# Most embedding models read a text at once; what they cannot read so is refused with a text of status 500.
+_LARGER_THAN_BATCH = re.compile(r"input \(([0-9]+) tokens\) is too large to process.*batch size: ([0-9]+)\)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\[img-([0-9]{1,6})\]")
 
 
@@ -110,10 +113,10 @@ class LlamaEngine:
         text, order = with_markers(prompt, len(images), marker)
         return {"prompt_string": text, "multimodal_data": [b64encode(images[number]).decode() for number in order]}
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        answer = await self._ask("/v1/embeddings", {"input": list(texts), "encoding_format": "float"})
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+        answer = await self._ask("/v1/embeddings", {"input": list(inputs), "encoding_format": "float"})
         rows = sorted(answer["data"], key=lambda row: row["index"])
-        return Embeddings([row["embedding"] for row in rows], answer["usage"]["prompt_tokens"])
+        return Embeddings([_vector(row["embedding"]) for row in rows], answer["usage"]["prompt_tokens"])
 
     async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
         body = {"content": text, "add_special": add_special, "parse_special": True}
@@ -278,6 +281,11 @@ def _response_format(output: OutputFormat) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": output.schema}}
 
 
+def _vector(numbers: list[float | None]) -> list[float]:
+    """The engine writes ``null`` for what JSON has no number for."""
+    return [math.nan if number is None else number for number in numbers]
+
+
 def _refusal(body: bytes, status: int) -> EngineError | PromptTooLong:
     """What an error answer says."""
     try:
@@ -292,4 +300,7 @@ def _error(error: Any, status: int) -> EngineError | PromptTooLong:
         error = {"message": str(error)}
     if error.get("type") == "exceed_context_size_error":
         return PromptTooLong(int(error["n_prompt_tokens"]), int(error["n_ctx"]))
-    return EngineRefused(str(error.get("message", error)), int(error.get("code", status)))
+    message = str(error.get("message", error))
+    if found := _LARGER_THAN_BATCH.match(message):
+        return PromptTooLong(int(found[1]), int(found[2]))
+    return EngineRefused(message, int(error.get("code", status)))

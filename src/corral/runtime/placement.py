@@ -19,7 +19,6 @@ class Shape:
     weights_bytes: int
     kv_bytes_per_token: int
     trained_context: int
-    generates: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,7 @@ def plan(shape: Shape, *, context: int | None, slots: int, free_bytes: int) -> P
     if context is None and chosen * shape.kv_bytes_per_token > budget:
         chosen = min(SMALL_CONTEXT, trained)
     per_slot = chosen * shape.kv_bytes_per_token
-    if not shape.generates:
-        slots = 1
-    elif slots == 0:
+    if slots == 0:
         slots = max(1, min(MOST_SLOTS, budget // per_slot if per_slot else MOST_SLOTS))
     return Plan(chosen, slots, shape.weights_bytes + slots * per_slot + OVERHEAD_BYTES)
 

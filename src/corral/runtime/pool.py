@@ -38,6 +38,7 @@ from corral.runtime.translated import Translated
 
 logger = logging.getLogger(__name__)
 
+_SMALL_BATCH, _LARGE_BATCH = 512, 2048  # tokens that an embedding model reads together
 _FAR_FUTURE = timedelta(days=365 * 100)
 
 
@@ -380,7 +381,6 @@ def _shape(spec: ModelSpec, cache_type: str) -> Shape:
         weights_bytes=sum(path.stat().st_size for path in files),
         kv_bytes_per_token=facts.kv_bytes_per_token(cache_type) if facts else 0,
         trained_context=(facts.context_length or 0) if facts else 0,
-        generates="embedding" not in spec.capabilities,
     )
 
 
@@ -413,5 +413,6 @@ def planned_config(
         prompt_cache_mib=min(1024, (free_bytes >> 20) // 20),
     )
     if config.embedding and not wishes.batch:
-        config = replace(config, batch=min(2048, planned.context))
+        # It reads a text at once, and several together, as far as they fit into a batch.
+        config = replace(config, batch=max(_SMALL_BATCH, min(_LARGE_BATCH, planned.context)))
     return config, planned.need_bytes

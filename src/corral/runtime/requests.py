@@ -33,6 +33,18 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """Texts to be embedded. ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors."""
+
+    spec: ModelSpec
+    texts: tuple[str, ...]
+    options: Options = field(default_factory=Options)
+    keep_alive_s: float | None = None
+    truncate: bool = True
+    dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(GenerationRequest):
     """A conversation to be continued."""
 

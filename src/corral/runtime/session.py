@@ -18,10 +18,11 @@ from corral.engine.base import Batch, Engine, Finished, Sampling
 from corral.errors import EngineCrashed, InvalidRequest
 from corral.runtime import native, rendered
 from corral.runtime.conversations import chat_conversation
+from corral.runtime.embedding import Embedded, embed
 from corral.runtime.numbers import label
 from corral.runtime.options import Options, parse_options
 from corral.runtime.pool import EnginePool
-from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
+from corral.runtime.requests import ChatRequest, EmbedRequest, GenerateRequest, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Sessions:
     def __init__(self, pool: EnginePool) -> None:
         self._pool = pool
 
-    async def load(self, request: GenerationRequest) -> None:
+    async def load(self, request: GenerationRequest | EmbedRequest) -> None:
         """Have the model in memory."""
         options = _effective(request)
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s):
@@ -57,6 +58,25 @@ class Sessions:
             async for batch in stream:
                 yield batch
 
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """The vectors of texts; once more on a fresh engine if one crashed."""
+        try:
+            return await self._embed(request)
+        except EngineCrashed as exc:
+            self._pool.numbers.retries[label(request.spec.name)] += 1
+            logger.warning("%s; trying once more on a fresh engine", exc)
+        return await self._embed(request)
+
+    async def _embed(self, request: EmbedRequest) -> Embedded:
+        options = _effective(request)
+        async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
+            try:
+                found = await embed(lease.engine, request, _limit(options, lease.engine))
+            except EngineCrashed:
+                lease.discard()
+                raise
+            return replace(found, load_ns=lease.load_ns)
+
     async def render(self, request: ChatRequest | GenerateRequest) -> str:
         """The prompt that the request would give to the model, which is loaded for it."""
         options = _effective(request)
@@ -71,7 +91,7 @@ class Sessions:
         for attempt in (1, 2):
             sent = False
             async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
-                limit = min(options.wishes.num_ctx or lease.engine.config.context, lease.engine.config.context)
+                limit = _limit(options, lease.engine)
                 sampling = options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs)
                 try:
                     stream = generate(lease.engine, limit, sampling)
@@ -100,7 +120,12 @@ class _Generate(Protocol):
     def __call__(self, engine: Engine, limit: int, sampling: Sampling, /) -> AsyncGenerator[Batch, None]: ...
 
 
-def _effective(request: GenerationRequest) -> Options:
+def _limit(options: Options, engine: Engine) -> int:
+    """The context of a request in tokens."""
+    return min(options.wishes.num_ctx or engine.config.context, engine.config.context)
+
+
+def _effective(request: GenerationRequest | EmbedRequest) -> Options:
     """The request's options over the model's own."""
     try:
         own = parse_options(request.spec.parameters)

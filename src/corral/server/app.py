@@ -24,7 +24,7 @@ from corral.logs import request_id
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, creation, distribution, native, operations, transfers
+from corral.server import blobs, creation, distribution, embedding, native, operations, transfers
 from corral.server.asked import Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
@@ -53,6 +53,8 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("HEAD", "POST"), "/api/blobs/{digest}", blobs.blob),
     (("POST",), "/api/generate", native.generate),
     (("POST",), "/api/chat", native.chat),
+    (("POST",), "/api/embed", embedding.embed),
+    (("POST",), "/api/embeddings", embedding.embed_prompt),
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from anyio import to_thread
@@ -111,7 +111,7 @@ async def generate(request: Request) -> Response:
     """``POST /api/generate``."""
     state = State.of(request)
     wanted = Generate.decode(await request.body())
-    spec = await _spec(request, wanted.model, empty=Refusal(404, "model '' not found"))
+    spec = await spec_of(request, wanted.model, empty=Refusal(404, "model '' not found"))
     encoder = answers.Encoder(wanted.model, chat=False)
     if not wanted.prompt and wanted.keep_alive_s == 0:
         state.pool.unload(model_key(spec))
@@ -135,7 +135,7 @@ async def chat(request: Request) -> Response:
     """``POST /api/chat``."""
     state = State.of(request)
     wanted = Chat.decode(await request.body())
-    spec = await _spec(request, wanted.model, empty=InvalidRequest("model is required"))
+    spec = await spec_of(request, wanted.model, empty=InvalidRequest("model is required"))
     encoder = answers.Encoder(wanted.model, chat=True)
     if not wanted.messages and wanted.keep_alive_s == 0:
         state.pool.unload(model_key(spec))
@@ -158,9 +158,8 @@ def _answer(
     events: AsyncGenerator[Batch, None],
     ignored: tuple[str, ...],
 ) -> Response:
-    """A generation as a response; options that mean nothing here are named in a header."""
-    headers = {"x-corral-ignored-options": ", ".join(_header_text(name) for name in ignored)} if ignored else {}
-    return Generation(state, encoder, events, headers, stream=wanted.stream)
+    """A generation as a response."""
+    return Generation(state, encoder, events, ignored_header(ignored), stream=wanted.stream)
 
 
 class Generation(Response):
@@ -223,6 +222,11 @@ def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
     return Response(body, headers=headers, media_type=JSON)
 
 
+def ignored_header(ignored: Sequence[str]) -> dict[str, str]:
+    """Options that mean nothing here, named in a header."""
+    return {"x-corral-ignored-options": ", ".join(_header_text(name) for name in ignored)} if ignored else {}
+
+
 def _header_text(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
@@ -240,7 +244,8 @@ def reference(model: str, *, empty: CorralError) -> ModelName:
     return reference.name
 
 
-async def _spec(request: Request, model: str, *, empty: CorralError) -> ModelSpec:
+async def spec_of(request: Request, model: str, *, empty: CorralError, unknown: CorralError | None = None) -> ModelSpec:
+    """The model that a request means. Raises ``empty`` where it names none, ``unknown`` where it is not here."""
     library, name = State.of(request).library, reference(model, empty=empty)
     try:
         known = library.known(name)
@@ -248,7 +253,7 @@ async def _spec(request: Request, model: str, *, empty: CorralError) -> ModelSpe
         Asked.of(request.scope).model = label(spec.name)
         return spec
     except ModelNotFound as exc:
-        raise Refusal(404, f"model '{model}' not found") from exc
+        raise unknown or Refusal(404, f"model '{model}' not found") from exc
 
 
 def _require(spec: ModelSpec, wanted: Inference, capability: str, act: str) -> None:
