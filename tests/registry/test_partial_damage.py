@@ -73,3 +73,22 @@ def test_damage_is_found_and_mended(tmp_path: Path, damage: str) -> None:
 def test_a_log_for_another_size_counts_for_nothing(tmp_path: Path) -> None:
     begin(tmp_path)
     assert bytes_on_their_way(tmp_path, DIGEST, SIZE + 1) == 0
+
+
+def test_a_disk_that_loses_what_was_just_written_is_found_out(tmp_path: Path) -> None:
+    partial = open_partial(tmp_path, DIGEST, SIZE)
+    assert partial is not None
+    with closing(partial):
+        for number in range(partial.num_pieces):
+            partial.write(number, piece(number))
+        with next(tmp_path.glob("*-partial.corral")).open("r+b") as file:
+            file.seek(PIECE_BYTES + 5)
+            file.write(b"lost")
+        assert partial.hash_on()
+        assert partial.hash != DIGEST
+        partial.check()
+        assert [partial.has(number) for number in range(partial.num_pieces)].count(False) == 1
+        assert partial.write(1, piece(1))
+        assert partial.hash_again()
+        partial.finish()
+    assert (tmp_path / DIGEST.file_name).read_bytes() == DATA

@@ -117,7 +117,9 @@ class Download:
                 plan.release(claim, time.monotonic())
             await anyio.sleep(wait_s)
 
-    async def _follow(self, claim: Claim, plan: Plan, partial: PartialBlob, keep: Callable[[int, bytes], bool]) -> None:
+    async def _follow(
+        self, claim: Claim, plan: Plan, partial: PartialBlob, keep: Callable[[int, bytearray], bool]
+    ) -> None:
         """Read the pieces of ``claim``, whose end may come nearer meanwhile."""
         first = claim.next * PIECE_BYTES + len(claim.begun)
         end = min(claim.end * PIECE_BYTES, partial.size)
@@ -133,7 +135,7 @@ class Download:
                 self._show(partial.completed_bytes)
                 self._tell()
 
-    async def _piece(self, claim: Claim, body: Body, size: int) -> bytes:
+    async def _piece(self, claim: Claim, body: Body, size: int) -> bytearray:
         while len(claim.begun) < size:
             chunk = await body.read(size - len(claim.begun))
             if not chunk:
@@ -142,16 +144,17 @@ class Download:
             claim.touched = time.monotonic()
             if not body.whole:  # of a whole body that is cut nothing is kept but its pieces
                 self._patience.worked(claim.touched)
-        return bytes(claim.begun)
+        return claim.begun
 
     async def _mend(self, partial: PartialBlob) -> None:
         """All came and the whole is wrong: ask again, keep what differs, and stop as soon as the whole is right."""
         wrong = partial.hash
         self._sources.distrust(partial.digest)
+        await to_thread.run_sync(partial.check)  # perhaps it is the disk
         plan = Plan(partial.num_pieces, lambda piece: False)
         num_changed = 0
 
-        def compare(piece: int, data: bytes) -> bool:
+        def compare(piece: int, data: bytearray) -> bool:
             nonlocal num_changed
             if not partial.write(piece, data):
                 return True

@@ -65,7 +65,7 @@ class Plan:
             self._piece_s * 0.9 + (now - claim.piece_since) * 0.1 if self._piece_s else now - claim.piece_since
         )
         claim.touched = claim.piece_since = now
-        claim.begun.clear()
+        claim.begun = bytearray()  # whoever writes the last one has it still
 
     def release(self, claim: Claim, now: float) -> None:
         """Whoever had ``claim`` is done with it, or cannot go on; what is left is for others."""

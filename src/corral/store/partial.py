@@ -39,6 +39,7 @@ class PartialBlob:
         self._path = partial_path(folder, digest)
         self._log = log
         self._sums: list[int | None] = [None] * self.num_pieces
+        self._fresh = bytearray(self.num_pieces)  # written by us: no power cut came between
         self._num_done = 0
         self._lock = threading.Lock()
         self._hasher = hashlib.sha256()
@@ -64,7 +65,7 @@ class PartialBlob:
         """Bytes of one piece; the last may be shorter."""
         return min(PIECE_BYTES, self.size - piece * PIECE_BYTES)
 
-    def write(self, piece: int, data: bytes) -> bool:
+    def write(self, piece: int, data: bytes | bytearray) -> bool:
         """Keep a piece; whether it differs from what was there. Raises `StoreError`."""
         total = zlib.crc32(data)
         with self._lock, translated(self._folder):
@@ -75,23 +76,37 @@ class PartialBlob:
             _write_all(self._data, data)
             self._log.write(_RECORD.pack(piece, total))
             self._sums[piece] = total
+            self._fresh[piece] = True
             self._num_done += known is None
         return True
+
+    def check(self) -> None:
+        """Read all pieces; those that are not what was kept are missing again."""
+        for piece, expected in enumerate(self._sums):
+            if expected is not None and zlib.crc32(self._read(piece)) != expected:
+                self._lose(piece)
 
     def hash_on(self) -> bool:
         """Hash the pieces that follow; ``False`` when one turned out not to be what was kept, and now is missing again."""
         while self.hashed < self.num_pieces and (expected := self._sums[self.hashed]) is not None:
-            with translated(self._folder):
-                self._reader.seek(self.hashed * PIECE_BYTES)
-                data = self._reader.read(self.piece_size(self.hashed)) or b""
-            if zlib.crc32(data) != expected:
-                with self._lock:
-                    self._sums[self.hashed] = None
-                    self._num_done -= 1
+            data = self._read(self.hashed)
+            if not self._fresh[self.hashed] and zlib.crc32(data) != expected:
+                self._lose(self.hashed)
                 return False
             self._hasher.update(data)
             self.hashed += 1
         return True
+
+    def _read(self, piece: int) -> bytes:
+        with translated(self._folder):
+            self._reader.seek(piece * PIECE_BYTES)
+            return self._reader.read(self.piece_size(piece)) or b""
+
+    def _lose(self, piece: int) -> None:
+        with self._lock:
+            self._sums[piece] = None
+            self._fresh[piece] = False
+            self._num_done -= 1
 
     def hash_again(self) -> bool:
         """Hash everything from the beginning."""
@@ -216,7 +231,7 @@ def _is_same_file(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) or 0 :]
