@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from corral.convert import Progress as Conversion
 from corral.convert import convert_adapter, convert_model
-from corral.errors import CorralError, CorruptManifest, InvalidDigest, InvalidRequest, ModelNotFound, NotSupported
+from corral.errors import CorralError, InvalidDigest, InvalidRequest, NotSupported
 from corral.gguf import model_facts, read_parts
 from corral.gguf.mixtures import mixture
 from corral.gguf.quantise import quantise
@@ -256,7 +256,7 @@ class Creation:
                 layers.append(self._store.add_bytes(text.data, text.media_type))
                 statuses.append(_status(layers[-1], is_new=is_new))
             manifest = Manifest(self._store.add_bytes(config, CONFIG_TYPE), tuple(layers))
-            before = self._digests_of(self._wanted.name)
+            before = self._store.digests_of(self._wanted.name)
             self._store.write(self._wanted.name, manifest)
             if self._prune:
                 self._store.remove_unused(before - {layer.digest for layer in manifest.blobs})
@@ -293,12 +293,6 @@ class Creation:
         if isinstance(claimed, list) and "capabilities" in checked.config:
             config["capabilities"] = list(dict.fromkeys([*claimed, *self._wanted.info["capabilities"]]))
         return orjson.dumps(config)
-
-    def _digests_of(self, name: ModelName) -> set[Digest]:
-        try:
-            return {layer.digest for layer in self._store.read(name).manifest.blobs}
-        except (ModelNotFound, CorruptManifest):
-            return set()
 
 
 class _Workplace:

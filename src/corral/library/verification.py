@@ -63,9 +63,9 @@ class Verification:
                 async for step in steps:
                     yield step
         damaged = [file for file in inventory.files.values() if file.problem]
-        for line in (*inventory.unreadable.values(), *map(str, damaged)):
-            yield Progress(line)
         left = [*inventory.unreadable.values(), *map(str, damaged)]
+        for line in left:
+            yield Progress(line)
         if repair and left:
             left = []
             for name in inventory.unreadable:
@@ -78,7 +78,8 @@ class Verification:
                         yield step
         if left:
             advice = "" if repair else "; to fetch it again: corral verify --repair"
-            raise StoreError(f"{len(left)} of {len(inventory.files)} files damaged: {'; '.join(left)}{advice}")
+            num_files = len(inventory.files) + len(inventory.unreadable)
+            raise StoreError(f"{len(left)} of {num_files} files damaged: {'; '.join(left)}{advice}")
         yield Progress("success")
 
     def _take_inventory(self, names: Sequence[ModelName]) -> _Inventory:

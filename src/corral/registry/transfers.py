@@ -17,10 +17,8 @@ from anyio.abc import TaskGroup
 from corral.config import Settings
 from corral.errors import (
     CorralError,
-    CorruptManifest,
     InvalidName,
     InvalidRequest,
-    ModelNotFound,
     RegistryError,
     StoreError,
 )
@@ -252,7 +250,9 @@ class Transfers:
         except RegistryError as exc:
             logger.info("what there is of %s cannot be said, so its registry chooses: %s", name.short, exc)
             return None
-        return best(found, self._memory_bytes, await to_thread.run_sync(self._blobs_of, name)) if found else None
+        return (
+            best(found, self._memory_bytes, await to_thread.run_sync(self._store.digests_of, name)) if found else None
+        )
 
     async def _manifest(self, sources: Sources, name: ModelName, tag: str) -> FetchedManifest:
         """The manifest of a tag; of a model in parts, which Hugging Face has no manifest for, one that is made here."""
@@ -278,19 +278,12 @@ class Transfers:
     def _write(self, name: ModelName, fetched: FetchedManifest) -> set[Digest]:
         """Put the manifest in place; the blobs that the name meant before and means no longer."""
         with self._store.changing():
-            before = self._blobs_of(name)
+            before = self._store.digests_of(name)
             blobs = fetched.manifest.blobs
             if not all(self._store.has_blob(layer.digest) for layer in blobs):
                 raise _BlobsGone
             self._store.write(name, fetched.manifest, fetched.data)
         return before - {layer.digest for layer in blobs}
-
-    def _blobs_of(self, name: ModelName) -> set[Digest]:
-        """The blobs of the model that is here under ``name``; none if there is none."""
-        try:
-            return {layer.digest for layer in self._store.read(name).manifest.blobs}
-        except (ModelNotFound, CorruptManifest):
-            return set()
 
     def _check_space(self, layers: Sequence[Layer]) -> None:
         needed = sum(layer.size - self._store.bytes_on_their_way(layer) for layer in layers)

@@ -159,6 +159,13 @@ class Store:
         modified_at = datetime.fromtimestamp(status.st_mtime, UTC).astimezone()
         return StoredManifest(stored, manifest, data, hashlib.sha256(data).hexdigest(), modified_at, _stamp(status))
 
+    def digests_of(self, name: ModelName) -> set[Digest]:
+        """The blobs that ``name`` means; none where there is no such model, or none that can be read."""
+        try:
+            return {layer.digest for layer in self.read(name).manifest.blobs}
+        except (ModelNotFound, CorruptManifest):
+            return set()
+
     def stamp(self, name: ModelName) -> Stamp | None:
         """What changes when the manifest of ``name`` (in its stored spelling) does; ``None`` if there is none."""
         try:
@@ -219,10 +226,7 @@ class Store:
             stored = self.find(name)
             if stored is None:
                 raise ModelNotFound(name.short)
-            try:
-                blobs = {layer.digest for layer in self.read(stored).manifest.blobs}
-            except CorruptManifest:
-                blobs = set()  # whatever it used is found by the next clean-up
+            blobs = self.digests_of(stored)  # whatever a damaged one used is found by the next clean-up
             with translated(self.root):
                 (self._manifests / stored.path).unlink()
                 self._remove_empty_folders()
