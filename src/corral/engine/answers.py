@@ -36,7 +36,9 @@ class ChatAnswer:
                 if text or logprobs:
                     events.append(Text(text, logprobs))
                 if stopped:
-                    events.append(_finished("stop", data.get("timings") or {}))
+                    assert self.stops is not None
+                    end = _finished("stop", data.get("timings") or {})
+                    events.append(replace(end, stop_string=self.stops.met))
                     self.finished = True
                     return events
             for call in delta.get("tool_calls") or ():
@@ -98,12 +100,13 @@ class CompletionAnswer:
         events = self._told(content, logprobs, ended=bool(data.get("stop")))
         if data.get("stop") and not self.finished:
             reason = "length" if data.get("stop_type") == "limit" else "stop"
-            events.append(self._end(_finished(reason, data.get("timings") or {})))
+            end = _finished(reason, data.get("timings") or {})
+            events.append(self._end(replace(end, stop_string=str(data.get("stopping_word") or ""))))
         elif self.finished:
             ending = _finished("stop", data.get("timings") or {})
             # The token with which the answer began is none of the thought; it will be generated again.
             tokens = max(ending.generated_tokens - 1, 0) if self._only_thought else ending.generated_tokens
-            events.append(self._end(replace(ending, generated_tokens=tokens)))
+            events.append(self._end(replace(ending, generated_tokens=tokens, stop_string=self._stops.met)))
         return events
 
     def _told(self, content: str, logprobs: tuple[TokenLogprob, ...], *, ended: bool) -> list[Event]:

@@ -53,12 +53,16 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. ``thinking`` is a past thought, for templates that print it."""
+    """One turn of a conversation. ``thinking`` is a past thought, for templates that print it.
+
+    ``images`` and ``audio`` are files as they were sent; they stand behind the text.
+    """
 
     role: str
     content: str = ""
     thinking: str = ""
     images: tuple[bytes, ...] = field(default=(), repr=False)
+    audio: tuple[bytes, ...] = field(default=(), repr=False)
     tool_calls: tuple[ToolCall, ...] = ()
     tool_name: str = ""
     tool_call_id: str = ""
@@ -79,6 +83,7 @@ class Sampling:
     """How tokens are chosen and when to stop. ``seed`` ``None`` is a random one, ``max_tokens`` ``None`` no limit.
 
     ``stop`` strings end the answer, never a thought. ``top_logprobs`` ``None`` asks for no log-probabilities at all.
+    ``logit_bias`` is what is added to the logits of tokens, by their number; minus infinity forbids one.
     """
 
     temperature: float = 0.8
@@ -94,23 +99,46 @@ class Sampling:
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
     top_logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The answer must be JSON: of any shape, or of ``schema``."""
+    """The answer must be what ``grammar`` (GBNF) says, where there is one; else JSON: of any shape, or of ``schema``."""
 
     schema: Mapping[str, Json] | None = None
+    grammar: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The one tool that must be called."""
+
+    name: str
+
+
+def tool_name(tool: Mapping[str, Json]) -> str:
+    """The name of a tool as requests list them: ``{"type": "function", "function": {"name": …}}``."""
+    function = tool.get("function")
+    return str(function.get("name", "")) if isinstance(function, Mapping) else ""
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A conversation to be continued; the engine renders it and parses thoughts and tool calls."""
+    """A conversation to be continued; the engine renders it and parses thoughts and tool calls.
+
+    ``background`` work waits for all other work.
+    """
 
     conversation: Conversation
     sampling: Sampling
     output: OutputFormat | None = None
-    tool_choice: Literal["auto", "none", "required"] = "auto"
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +152,17 @@ class Thoughts:
 
 @dataclass(frozen=True, slots=True)
 class CompletionCall:
-    """A text to be continued as it stands.
+    """A text, or tokens, to be continued as they stand.
 
     ``images`` are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts`` the answer is told from its
     thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens that are text here.
     """
 
-    prompt: str
+    prompt: str | tuple[int, ...]
     sampling: Sampling
     output: OutputFormat | None = None
     images: tuple[bytes, ...] = field(default=(), repr=False)
+    background: bool = False
     thoughts: Thoughts | None = None
     only_thought: bool = False
     shown: tuple[str, ...] = ()
@@ -169,7 +198,7 @@ class Thinking:
 class Finished:
     """The end of a generation: why, and the engine's own counts and times (nanoseconds).
 
-    ``prompt_tokens`` includes the ``cached_tokens`` that were in memory already.
+    ``prompt_tokens`` includes the ``cached_tokens`` that were in memory already. ``stop_string`` is the one that ended the answer.
     """
 
     reason: Literal["stop", "length"]
@@ -181,6 +210,7 @@ class Finished:
     load_ns: int = 0  # how long the request waited for an engine
     dropped_messages: int = 0  # left out because the conversation was longer than the context
     context: tuple[int, ...] = ()  # tokens of the conversation so far, where they were asked for
+    stop_string: str = ""
     written: str = field(default="", repr=False)  # by a completion with thoughts: all of it, tags included
 
 

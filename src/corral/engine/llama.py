@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -26,8 +27,10 @@ from corral.engine.base import (
     EngineConfig,
     Json,
     Message,
+    NamedTool,
     OutputFormat,
     Sampling,
+    tool_name,
 )
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
@@ -55,20 +58,22 @@ class LlamaEngine:
         return self._config
 
     async def chat(self, call: ChatCall) -> AsyncGenerator[Batch, None]:
-        body = _conversation(call.conversation) | _sampling(call.sampling) | {"stream": True}
+        body = _conversation(_with_chosen_tool(call)) | _sampling(call.sampling) | {"stream": True}
         if call.sampling.max_tokens is not None:
             body["max_tokens"] = call.sampling.max_tokens
         if call.sampling.top_logprobs is not None:
             body["logprobs"] = True
             body["top_logprobs"] = max(call.sampling.top_logprobs, 1)
         if call.conversation.tools:
-            body["tool_choice"] = call.tool_choice
-            body["parallel_tool_calls"] = True
-        if call.output is not None:
+            body["tool_choice"] = "required" if isinstance(call.tool_choice, NamedTool) else call.tool_choice
+            body["parallel_tool_calls"] = call.parallel_tool_calls
+        if call.output is not None and call.output.grammar:
+            body["grammar"] = call.output.grammar
+        elif call.output is not None:
             body["response_format"] = _response_format(call.output)
         answer = ChatAnswer(call.sampling)
-        if call.sampling.stop and call.conversation.thinking is not False:
-            # The engine would look for them in thoughts too; so they are looked for here, where answers are known.
+        if call.sampling.stop:
+            # The engine looks for them in thoughts too, and does not say which it met; so they are looked for here.
             del body["stop"]
             body["timings_per_token"] = True
             answer.stops = StopMatcher(call.sampling.stop)
@@ -83,15 +88,19 @@ class LlamaEngine:
         raise await self._crashed("the engine ended the answer too early")
 
     async def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
-        body: dict[str, Any] = {"prompt": call.prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
+        prompt = call.prompt if isinstance(call.prompt, str) else list(call.prompt)
+        body: dict[str, Any] = {"prompt": prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
         if call.images:
+            assert isinstance(call.prompt, str)
             body["prompt"] = await self._with_images(call.prompt, call.images)
         body["n_predict"] = -1 if call.sampling.max_tokens is None else call.sampling.max_tokens
         if call.shown:
             body["preserved_tokens"] = list(call.shown)
         if call.sampling.top_logprobs is not None:
             body["n_probs"] = max(call.sampling.top_logprobs, 1)
-        if call.output is not None:
+        if call.output is not None and call.output.grammar:
+            body["grammar"] = call.output.grammar
+        elif call.output is not None:
             body["json_schema"] = call.output.schema if call.output.schema is not None else {"type": "object"}
         if call.thoughts is not None:
             # The engine would look for stop strings in the thought too; so they are looked for here.
@@ -235,8 +244,9 @@ def _conversation(conversation: Conversation) -> dict[str, Any]:
 
 def _message(message: Message) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.images:
-        fields["content"] = [{"type": "text", "text": message.content}, *map(_image, message.images)]
+    if message.images or message.audio:
+        text = {"type": "text", "text": message.content}
+        fields["content"] = [text, *map(_image, message.images), *map(_audio, message.audio)]
     if message.thinking:
         fields["reasoning_content"] = message.thinking
     if message.tool_calls:
@@ -256,6 +266,19 @@ def _image(data: bytes) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": "data:image/png;base64," + b64encode(data).decode()}}
 
 
+def _audio(data: bytes) -> dict[str, Any]:
+    """The engine looks at the bytes, but wants one of the two names it knows."""
+    return {"type": "input_audio", "input_audio": {"data": b64encode(data).decode(), "format": "wav"}}
+
+
+def _with_chosen_tool(call: ChatCall) -> Conversation:
+    """The conversation with the tools that may be called; the engine can require a call, but not a certain one."""
+    choice = call.tool_choice
+    if not isinstance(choice, NamedTool):
+        return call.conversation
+    return replace(call.conversation, tools=tuple(t for t in call.conversation.tools if tool_name(t) == choice.name))
+
+
 def _sampling(sampling: Sampling) -> dict[str, Any]:
     body: dict[str, Any] = {
         "temperature": sampling.temperature,
@@ -272,6 +295,9 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         body["seed"] = sampling.seed
     if sampling.stop:
         body["stop"] = list(sampling.stop)
+    if sampling.logit_bias:
+        forbidden = -math.inf
+        body["logit_bias"] = [[token, False if bias == forbidden else bias] for token, bias in sampling.logit_bias]
     return body
 
 

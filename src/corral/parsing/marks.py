@@ -29,19 +29,21 @@ def held_back(text: str, mark: str) -> int:
 
 
 class StopMatcher:
-    """Ends a text before the first of ``stops``, wherever the pieces were cut."""
+    """Ends a text before the first of ``stops``, wherever the pieces were cut; ``met`` is that one, once it was found."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self.met = ""
 
     def feed(self, text: str) -> tuple[str, bool]:
         """What can be shown after ``text`` arrived, and whether a stop was met; after that nothing more may be fed."""
         text = self._held + text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            return text[: min(found)], True
+            first, self.met = min(found)
+            return text[:first], True
         keep = max((held_back(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False

@@ -22,6 +22,7 @@ from corral.engine.base import (
     Sampling,
     Text,
     ToolCall,
+    tool_name,
 )
 from corral.parsing import ParsedCall, ToolCallSplitter, ToolPiece
 from corral.runtime.fitting import within
@@ -65,7 +66,7 @@ async def answer(
 async def _free(engine: Engine, go: GoPrompt, call: CompletionCall, wanted: Wanted) -> AsyncGenerator[Batch, None]:
     stream = _with_written(engine.complete(call))
     if wanted.tools:
-        stream = _with_calls(stream, ToolCallSplitter(go.facts.tool_tag, _names(wanted.tools)))
+        stream = _with_calls(stream, ToolCallSplitter(go.facts.tool_tag, [tool_name(tool) for tool in wanted.tools]))
     async with aclosing(stream):
         async for batch in stream:
             yield batch
@@ -96,6 +97,7 @@ async def _formatted(
         if thought.reason == "length" or unclosed or room <= 0:
             yield [thought]
             return
+        assert isinstance(call.prompt, str)
         # A limit of tokens is one for the answer: what the thought took is not taken from it.
         call = replace(call, prompt=call.prompt + thought.written, sampling=within(call.sampling, room), thoughts=None)
     if wanted.tools:
@@ -176,8 +178,3 @@ def _events(pieces: Sequence[ToolPiece], brought_by: Text) -> list[Event]:
 
 def _call_id() -> str:
     return "call_" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-
-
-def _names(tools: Sequence[Mapping[str, Json]]) -> list[str]:
-    functions = [tool.get("function") for tool in tools]
-    return [str(function["name"]) for function in functions if isinstance(function, Mapping)]

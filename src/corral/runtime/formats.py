@@ -14,7 +14,7 @@ async def check_format(engine: Engine, output: OutputFormat) -> None:
     Where it continues a text it drops such a schema without a word, and answers freely; in a chat it refuses. So it is asked for
     one token of a chat, which takes milliseconds.
     """
-    if output.schema is None:
+    if output.schema is None or output.grammar:
         return
     call = ChatCall(Conversation((Message("user", " "),), thinking=False), Sampling(max_tokens=1), output)
     try:

@@ -20,9 +20,10 @@ from corral.engine.base import (
     Thinking,
     ToolCall,
 )
+from corral.errors import PromptTooLong
 from corral.parsing import ThinkingSplitter, thinking_tags
 from corral.runtime.conversations import chat_conversation, prompt_conversation
-from corral.runtime.fitting import fitted_chat, fitted_prompt
+from corral.runtime.fitting import fitted_chat, fitted_prompt, within
 from corral.runtime.formats import check_format
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
 
@@ -56,7 +57,10 @@ def _answer(
         return _constrained_prefill(engine, conversation, request.output, sampling)
     if request.output is not None and conversation.tools:
         return _tools_or_output(engine, conversation, request.output, sampling)
-    return engine.chat(ChatCall(conversation, sampling, request.output))
+    call = ChatCall(conversation, sampling, request.output, background=request.background)
+    if isinstance(request, ChatRequest) and conversation.tools:
+        call = replace(call, tool_choice=request.tool_choice, parallel_tool_calls=request.parallel_tool_calls)
+    return engine.chat(call)
 
 
 async def _constrained_prefill(
@@ -111,6 +115,22 @@ async def generate(
             yield batch
 
 
+async def go_on(
+    engine: Engine, request: GenerateRequest, limit: int, sampling: Sampling
+) -> AsyncGenerator[Batch, None]:
+    """What follows the request's tokens, taken as they stand. What does not fit is an error."""
+    assert request.tokens is not None
+    if request.output is not None:
+        await check_format(engine, request.output)
+    used = len(request.tokens)
+    if used >= limit:
+        raise PromptTooLong(used, limit)
+    call = CompletionCall(request.tokens, within(sampling, limit - used), request.output, background=request.background)
+    async with aclosing(engine.complete(call)) as stream:
+        async for batch in stream:
+            yield batch
+
+
 async def _complete(
     engine: Engine, prompt: str, request: GenerationRequest, limit: int, sampling: Sampling
 ) -> AsyncGenerator[Batch, None]:
@@ -118,7 +138,7 @@ async def _complete(
     if request.output is not None:
         await check_format(engine, request.output)
     sampling = await fitted_prompt(engine, prompt, limit, sampling)
-    stream = engine.complete(CompletionCall(prompt, sampling, request.output))
+    stream = engine.complete(CompletionCall(prompt, sampling, request.output, background=request.background))
     async with aclosing(stream):
         async for batch in stream:
             yield batch

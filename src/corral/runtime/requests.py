@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from corral.engine.base import Json, Message, OutputFormat
+from corral.engine.base import Json, Message, OutputFormat, ToolChoice
 from corral.library import ModelSpec
 from corral.runtime.options import Options
 
@@ -15,7 +15,10 @@ Think = bool | Literal["low", "medium", "high", "max"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What every generation has. ``model`` is the name as the client wrote it, for answers and errors."""
+    """What every generation has. ``model`` is the name as the client wrote it, for answers and errors.
+
+    ``logit_bias`` is what is added to the logits of tokens, by number. ``background`` work waits for all other work.
+    """
 
     model: str
     spec: ModelSpec
@@ -25,6 +28,8 @@ class GenerationRequest:
     keep_alive_s: float | None = None
     truncate: bool = True
     top_logprobs: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    background: bool = False
 
     @property
     def template(self) -> str | None:
@@ -46,20 +51,25 @@ class EmbedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(GenerationRequest):
-    """A conversation to be continued."""
+    """A conversation to be continued. Without ``parallel_tool_calls`` the answer has one call at most."""
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Json], ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest(GenerationRequest):
     """A prompt to be answered: as it stands if ``raw``, else as a user's turn after ``system`` and ``context``.
 
+    ``tokens``, where there are any, are continued as they stand, and no other text with them.
+
     ``own_template`` is a Go template that takes the place of the model's; with ``suffix`` what stands between is asked for.
     """
 
     prompt: str
+    tokens: tuple[int, ...] | None = None
     raw: bool = False
     system: str | None = None
     suffix: str = ""

@@ -52,7 +52,10 @@ class Sessions:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
         """The answer to a prompt. Raises before the first batch whatever is wrong with the request."""
-        generate = native.generate if request.template is None else rendered.generate
+        if request.tokens is not None:
+            generate = native.go_on
+        else:
+            generate = native.generate if request.template is None else rendered.generate
         stream = self._on_engine(request, lambda engine, limit, sampling: generate(engine, request, limit, sampling))
         async with aclosing(stream):
             async for batch in stream:
@@ -92,7 +95,10 @@ class Sessions:
             sent = False
             async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
                 limit = _limit(options, lease.engine)
-                sampling = options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs)
+                sampling = replace(
+                    options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs),
+                    logit_bias=tuple(request.logit_bias.items()),
+                )
                 try:
                     stream = generate(lease.engine, limit, sampling)
                     async with aclosing(stream):
