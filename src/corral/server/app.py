@@ -15,7 +15,7 @@ from starlette.routing import Route, compile_path
 
 import corral
 from corral.config import Settings
-from corral.dialects.native.errors import refusal_of
+from corral.dialects.refusals import Refusal, refusal_of
 from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
@@ -24,11 +24,12 @@ from corral.logs import request_id
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, creation, distribution, embedding, native, operations, transfers
+from corral.server import blobs, creation, distribution, embedding, native, openai, operations, transfers
 from corral.server.asked import Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import REQUEST_ID, Entrance
+from corral.server.refusing import JSON, error_body, refuse, refuse_route
 from corral.server.state import State
 from corral.store import Store
 
@@ -55,6 +56,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/chat", native.chat),
     (("POST",), "/api/embed", embedding.embed),
     (("POST",), "/api/embeddings", embedding.embed_prompt),
+    *openai.ROUTES,
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),
@@ -123,18 +125,18 @@ async def _refuse(request: Request, exc: Exception) -> Response:
     refusal = refusal_of(exc)
     if refusal.status >= 500:
         logger.error("%s %s: %s", request.method, request.url.path, exc)
-    return native.error_response(refusal)
+    return refuse(request.scope, refusal)
 
 
 async def _no_such_route(request: Request, exc: Exception) -> Response:
     methods = _methods_of(request.scope["path"])
     if not methods:
-        return Response("404 page not found", 404, {"content-type": "text/plain"})
-    return Response("405 method not allowed", 405, {"content-type": "text/plain", "allow": ", ".join(methods)})
+        return refuse_route(request.scope, 404, "404 page not found")
+    return refuse_route(request.scope, 405, "405 method not allowed", {"allow": ", ".join(methods)})
 
 
 async def _bug(request: Request, exc: Exception) -> Response:
     """Our own mistake: the log has the traceback, the client a sentence."""
-    body = b'{"error":"internal error; the server\'s log says more"}'
+    body = error_body(request.scope, Refusal(500, "internal error; the server's log says more"))
     # This answer is given outside of the entrance, which marks all others.
-    return Response(body, 500, {REQUEST_ID: request_id.get()}, native.JSON)
+    return Response(body, 500, {REQUEST_ID: request_id.get()}, JSON)

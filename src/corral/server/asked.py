@@ -14,7 +14,13 @@ Outcome = Literal["ok", "refused", "failed", "unavailable", "stopped", "hung_up"
 Requests = Counter[tuple[str, str, Outcome]]  # by dialect, model, outcome
 
 OPERATIONS = frozenset(("/health", "/ready", "/metrics"))  # asked by machines, every few seconds
-_DIALECTS = (("/api/", "native"), ("/v2/", "registry"))
+_DIALECTS = (
+    ("/api/", "native"),
+    ("/v2/", "registry"),
+    ("/v1/messages", "anthropic"),
+    ("/v1/responses", "responses"),
+    ("/v1/", "openai"),
+)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _KEY = "corral.asked"
 

@@ -6,7 +6,7 @@ from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from corral.dialects.native.errors import Refusal
+from corral.dialects.refusals import Refusal
 from corral.durations import quoted
 from corral.names import Digest
 from corral.server.state import State

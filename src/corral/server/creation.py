@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.dialects.native.creation import Create
-from corral.dialects.native.errors import Refusal
+from corral.dialects.refusals import Refusal
 from corral.library import Creation
 from corral.names import ModelName
 from corral.registry import Progress, Reach, Wish

@@ -8,12 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.dialects.native.embedding import Embed, embedding, embeddings
-from corral.dialects.native.errors import Refusal
+from corral.dialects.refusals import Refusal
 from corral.durations import quoted
 from corral.errors import CorralError, InvalidRequest, NotSupported
 from corral.runtime.embedding import Embedded
 from corral.runtime.requests import EmbedRequest
-from corral.server.native import JSON, ignored_header, spec_of
+from corral.server.native import ignored_header, spec_of
+from corral.server.refusing import JSON
 from corral.server.state import State
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 import corral
 from corral.dialects.native import answers, models
-from corral.dialects.native.errors import Refusal, refusal_of
 from corral.dialects.native.requests import Chat, Copy, Generate, Inference, Show, decode_delete
+from corral.dialects.refusals import Refusal
 from corral.durations import quoted
-from corral.engine.base import Batch, Finished
+from corral.engine.base import Batch
 from corral.errors import (
     CorralError,
     InvalidName,
@@ -28,11 +26,10 @@ from corral.names import ModelName, ModelReference
 from corral.runtime.numbers import label
 from corral.runtime.pool import model_key
 from corral.server.asked import Asked
-from corral.server.inflight import SHUTTING_DOWN
+from corral.server.generation import Generation
+from corral.server.refusing import JSON
 from corral.server.state import State
 
-JSON = "application/json; charset=utf-8"
-NDJSON = "application/x-ndjson"
 PLAIN = "text/plain; charset=utf-8"
 
 
@@ -162,64 +159,8 @@ def _answer(
     return Generation(state, encoder, events, ignored_header(ignored), stream=wanted.stream)
 
 
-class Generation(Response):
-    """Writes a generation as it comes, or as one object. What fails before the first event gets its own status.
-
-    The client's hang-up stops the generation; so does the end of the server, which the client is told.
-    """
-
-    def __init__(
-        self,
-        state: State,
-        encoder: answers.Encoder,
-        events: AsyncGenerator[Batch, None],
-        headers: dict[str, str],
-        *,
-        stream: bool,
-    ) -> None:
-        super().__init__(headers=headers, media_type=NDJSON if stream else JSON)
-        self._state = state
-        self._encoder = encoder
-        self._events = events
-        self._stream = stream
-        del self.headers["content-length"]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = ended = False
-        inflight = self._state.inflight
-        try:
-            async with inflight.scope(receive) as cancel, aclosing(self._events):
-                if not self._stream:
-                    body = self._encoder.whole([batch async for batch in self._events])
-                    await _json(body, headers=dict(self.headers))(scope, receive, send)
-                    return
-                async for batch in self._events:
-                    if not begun:
-                        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                        begun = True
-                    ended = isinstance(batch[-1], Finished)
-                    if lines := self._encoder.lines(batch):
-                        await send({"type": "http.response.body", "body": lines, "more_body": not ended})
-            failure = Refusal(503, SHUTTING_DOWN) if inflight.closing and cancel.cancelled_caught else None
-        except CorralError as exc:
-            failure = refusal_of(exc)
-        if failure is not None and not begun:
-            await error_response(failure)(scope, receive, send)
-            return
-        if begun and not ended:
-            Asked.of(scope).broken = failure is not None
-            last = answers.error_line(str(failure)) if failure else b""
-            await send({"type": "http.response.body", "body": last, "more_body": False})
-
-
-def error_response(refusal: Refusal) -> Response:
-    """An error as Ollama words and types it."""
-    return Response(answers.error_body(str(refusal)), refusal.status, refusal.headers, JSON)
-
-
-def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
-    headers = {k: v for k, v in (headers or {}).items() if k.startswith("x-")}
-    return Response(body, headers=headers, media_type=JSON)
+def _json(body: bytes) -> Response:
+    return Response(body, media_type=JSON)
 
 
 def ignored_header(ignored: Sequence[str]) -> dict[str, str]:

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from corral.dialects.native import answers, transfers
-from corral.dialects.native.errors import Refusal, refusal_of
 from corral.dialects.native.requests import Prune, Transfer, Verify
+from corral.dialects.refusals import Refusal, refusal_of
 from corral.errors import CorralError, NotSupported
 from corral.library import Verification
 from corral.names import ModelName
@@ -21,11 +21,13 @@ from corral.registry import Credential, Progress, Reach, Wish
 from corral.server.asked import Asked
 from corral.server.guard import is_loopback
 from corral.server.inflight import SHUTTING_DOWN
-from corral.server.native import JSON, NDJSON, reference
+from corral.server.native import reference
+from corral.server.refusing import JSON
 from corral.server.state import State
 
 UNUSED_S = 3600.0  # files that were brought for a model have been made one of by then
 PARTIAL_S = 30 * 86_400.0
+NDJSON = "application/x-ndjson"
 _JSON = "application/json"  # what is said of work that had begun, in Ollama's words: without a charset
 
 

@@ -13,11 +13,14 @@ from typing import Any
 import orjson
 
 from corral.dialects.gojson import dumps
+from corral.dialects.refusals import Refusal
 from corral.engine.base import Batch, Finished, Text, TokenLogprob, ToolCall
 
 
 class Encoder:
     """Encodes one generation. ``chat`` chooses between the shapes of ``/api/chat`` and ``/api/generate``."""
+
+    stream_type = "application/x-ndjson"
 
     def __init__(self, model: str, *, chat: bool) -> None:
         self._model = model
@@ -69,6 +72,10 @@ class Encoder:
                     (text if isinstance(event, Text) else thinking).append(event.text)
                     logprobs += event.logprobs
         return dumps(self._end(end, text="".join(text), thinking="".join(thinking), calls=calls, logprobs=logprobs))
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """An error as the last line of a stream."""
+        return error_line(str(refusal))
 
     def without_generation(self, reason: str) -> bytes:
         """The answer to a request that only loads or unloads a model."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from corral.dialects import gojson
 from corral.dialects.gojson import Fields
-from corral.dialects.native.errors import Refusal
+from corral.dialects.refusals import Refusal
 from corral.errors import InvalidName, InvalidRequest, NotSupported
 from corral.library import WantedModel
 from corral.names import ModelName, ModelReference

@@ -1,4 +1,4 @@
-"""Errors as the native API words them: a status and one sentence."""
+"""Errors on their way to a client: a status and a sentence, which each dialect writes in its own shape."""
 
 from __future__ import annotations
 
@@ -16,23 +16,35 @@ from corral.errors import (
 
 
 class Refusal(CorralError):
-    """An answer that is an error: ``status`` and the text."""
+    """An answer that is an error: ``status``, the text, and for dialects that have them ``param`` and ``code``."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers
+        self.param = param
+        self.code = code
 
 
 def refusal_of(error: CorralError) -> Refusal:
-    """How the native API answers ``error``."""
+    """How ``error`` is answered."""
     match error:
         case Refusal():
             return error
-        case InvalidRequest() | NotSupported() | PromptTooLong():
+        case PromptTooLong():
+            return Refusal(400, str(error), code="context_length_exceeded")
+        case InvalidRequest() | NotSupported():
             return Refusal(400, str(error))
         case ModelNotFound():
-            return Refusal(404, f"model {error.name!r} not found")
+            return Refusal(404, f"model {error.name!r} not found", code="model_not_found")
         case ServerBusy():
             return Refusal(503, str(error), {"retry-after": "1"})
         case EngineRefused(status=status) if 400 <= status < 500:

@@ -1,0 +1,84 @@
+"""A generation as a response, whatever the dialect: written as it comes, or as one object."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from corral.dialects.refusals import Refusal, refusal_of
+from corral.engine.base import Batch, Finished
+from corral.errors import CorralError
+from corral.server.asked import Asked
+from corral.server.inflight import SHUTTING_DOWN
+from corral.server.refusing import JSON, refuse
+from corral.server.state import State
+
+
+class Encoder(Protocol):
+    """How a dialect writes one generation. ``stream_type`` is the media type of its streams."""
+
+    stream_type: str
+
+    def lines(self, batch: Batch) -> bytes:
+        """What a stream says of ``batch``; with the last one, all that ends the stream."""
+
+    def whole(self, batches: Sequence[Batch]) -> bytes:
+        """One object for the whole generation."""
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """The end of a stream that has begun and cannot go on."""
+
+
+class Generation(Response):
+    """Writes a generation as it comes, or as one object. What fails before the first event gets its own status.
+
+    The client's hang-up stops the generation; so does the end of the server, which the client is told.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        encoder: Encoder,
+        events: AsyncGenerator[Batch, None],
+        headers: dict[str, str],
+        *,
+        stream: bool,
+    ) -> None:
+        super().__init__(headers=headers, media_type=encoder.stream_type if stream else JSON)
+        self._state = state
+        self._encoder = encoder
+        self._events = events
+        self._stream = stream
+        self._more_headers = headers
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = ended = False
+        inflight = self._state.inflight
+        try:
+            async with inflight.scope(receive) as cancel, aclosing(self._events):
+                if not self._stream:
+                    body = self._encoder.whole([batch async for batch in self._events])
+                    await Response(body, headers=self._more_headers, media_type=JSON)(scope, receive, send)
+                    return
+                async for batch in self._events:
+                    if not begun:
+                        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                        begun = True
+                    ended = isinstance(batch[-1], Finished)
+                    if lines := self._encoder.lines(batch):
+                        await send({"type": "http.response.body", "body": lines, "more_body": not ended})
+            failure = Refusal(503, SHUTTING_DOWN) if inflight.closing and cancel.cancelled_caught else None
+        except CorralError as exc:
+            failure = refusal_of(exc)
+        if failure is not None and not begun:
+            await refuse(scope, failure)(scope, receive, send)
+            return
+        if begun and not ended:
+            Asked.of(scope).broken = failure is not None
+            last = self._encoder.failed(failure) if failure else b""
+            await send({"type": "http.response.body", "body": last, "more_body": False})
