@@ -138,8 +138,12 @@ async def test_the_parts_of_a_split_model_become_one_file(folder: Path, tmp_path
     await made(parts[::-1], tmp_path / "merged.gguf", "Q4_0")
     assert digest(tmp_path / "merged.gguf") == digest(tmp_path / "one.gguf")
     assert not [key for key in read_gguf(tmp_path / "merged.gguf").metadata if key.startswith("split.")]
-    for some in (parts[:2], [parts[0], parts[0], parts[1]], [*parts, whole]):
-        with pytest.raises(GgufError, match="not all the parts of one model"):
+    for some, why in (
+        (parts[:2], "2 of 3 parts are there; missing: 3"),
+        ([parts[0], parts[0], parts[1]], "part 1 of 3 is there twice"),
+        ([*parts, whole], "these are not the parts of one model"),
+    ):
+        with pytest.raises(GgufError, match=why):
             await made(some, tmp_path / "bad.gguf", "Q4_0")
 
 

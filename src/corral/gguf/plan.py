@@ -8,6 +8,7 @@ from pathlib import Path
 
 from corral.errors import GgufError, QuantizationError
 from corral.gguf.mixtures import PLAIN, Mixture, hyperparameters, tensor_types
+from corral.gguf.parts import parts_in_order
 from corral.gguf.reader import GgufFile, TensorInfo, printable, read_gguf
 from corral.gguf.write import NewTensor, NewValue
 
@@ -50,7 +51,11 @@ def plan(sources: Sequence[Path], target: Mixture, *, allow_requantize: bool = F
     Raises `GgufError` for files that are none, or no whole model, and `QuantizationError` for a model that is quantised already,
     unless ``allow_requantize``.
     """
-    parts = _in_order([read_gguf(path, arrays=False) for path in sources])
+    paths = parts_in_order(sources)
+    if len(paths) != len(sources):
+        names = ", ".join(printable(path.name) for path in sources[:3])
+        raise GgufError(f"{names}: these are not the parts of one model")
+    parts = [read_gguf(path, arrays=False) for path in paths]
     found = [(part, tensor) for part in parts for tensor in _apart(part)]
     if len({tensor.name for _, tensor in found}) != len(found):
         raise GgufError("two parts of the model have a tensor of the same name")
@@ -66,23 +71,6 @@ def plan(sources: Sequence[Path], target: Mixture, *, allow_requantize: bool = F
         "general.quantization_version": QUANTIZATION_VERSION,
     }
     return Plan(parts[0], changed, tensors)
-
-
-def _in_order(parts: list[GgufFile]) -> list[GgufFile]:
-    """The parts by their numbers. Raises `GgufError` if they are not all the parts of a model."""
-    numbered = [(_number(part, "split.no"), part) for part in parts]
-    in_order = [part for _, part in sorted(numbered, key=lambda pair: pair[0])]
-    whole = len(parts) == 1 and _number(parts[0], "split.count") <= 1
-    counts = {_number(part, "split.count") for part in parts}
-    if not whole and (counts != {len(parts)} or sorted(number for number, _ in numbered) != list(range(len(parts)))):
-        names = ", ".join(printable(part.path.name) for part in parts[:3])
-        raise GgufError(f"{names}: these are not all the parts of one model; each says how many there are")
-    return in_order
-
-
-def _number(part: GgufFile, key: str) -> int:
-    value = part.metadata.get(key)
-    return value if isinstance(value, int) else 0
 
 
 def _apart(part: GgufFile) -> tuple[TensorInfo, ...]:
