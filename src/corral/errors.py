@@ -39,7 +39,11 @@ class ConfigError(CorralError):
 
 
 class InvalidRequest(CorralError):
-    """A request that can never be answered as it stands."""
+    """A request that can never be answered as it stands. ``param`` is the field that is at fault, where it is one."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class InvalidName(InvalidRequest):

@@ -75,7 +75,7 @@ BECAUSE = (
     Difference(
         "Of a tool's JSON Schema only some keywords reach the model, in another order.",
         "The schema reaches the model as it was sent, so prompts may differ by a few tokens.",
-        ("chat_tools", "chat_tools_stream", "chat_tool_result"),
+        ("chat_tools", "chat_tools_stream", "chat_tool_result", "oai_tools"),
     ),
     Difference(
         "`create` rewrites the model's file and adds `general.quantization_version`; `show` prints `TEMPLATE {{ .Prompt }}` for "
@@ -124,12 +124,23 @@ BECAUSE = (
         "It is accepted. What has another digest than it is sent under is refused, and not kept.",
         ("p_blob_post_dash", "p_blob_post_upper"),
     ),
+    Difference(
+        "Errors on `/v1` have a `param` and a `code` of `null`; an empty body is `EOF`.",
+        "They name the field, and the code where OpenAI has one (`model_not_found`, `context_length_exceeded`); an empty body is "
+        "`missing request body`.",
+        ("oai_no_messages", "oai_effort_bad", "oai_unknown_model", "oai_empty_body"),
+    ),
+    Difference(
+        "`/v1/completions` leaves thoughts and `</think>` in `text`, or drops them where a Go template is used.",
+        "They stand beside it, in `reasoning`.",
+        ("completions",),
+    ),
 )  # fmt: skip
 
 DIFFERENCES = {name: difference for difference in BECAUSE for name in difference.recordings}
 
 # Paths that this version of Corral does not have, and recordings that depend on them.
-LATER_PATHS = ("/v1/",)
+LATER_PATHS = ("/v1/responses", "/v1/messages")
 LATER_RECORDINGS: tuple[str, ...] = ()
 
 # Beyond the recordings; each has a test of its own.
@@ -203,6 +214,48 @@ UNRECORDED = (
         "Messages that are merged for a Go template lose their images and calls.",
         "They keep them.",
     ),
+    (
+        "`/v1` sends `temperature` 1 and `top_p` 1 where a request has none, and with it overrides the model's parameters.",
+        "The model's own parameters are the defaults.",
+    ),
+    (
+        (
+            "`/v1` ignores `tool_choice`, `parallel_tool_calls`, `n`, `logit_bias`, `max_completion_tokens`, `echo`, `options`, "
+            "`think` and `keep_alive`, refuses prompts and inputs of tokens, and does not say what it does not know."
+        ),
+        "They are honoured; what is unknown is named in `X-Corral-Ignored-Options` ([OpenAI's API](openai.md)).",
+    ),
+    (
+        "`/v1` cuts prompts and texts to embed that are too long, and nothing says so.",
+        "400 with the numbers, code `context_length_exceeded`.",
+    ),
+    (
+        "`/v1` ignores a `stop` that is no text, and lets an empty one end every answer; a message with no parts loads the model.",
+        "400; an empty `stop` is none.",
+    ),
+    (
+        "Parts of a message are messages of their own on `/v1/chat/completions`, or joined by blank lines.",
+        "They are lines of one message.",
+    ),
+    (
+        "A stream on `/v1` that fails ends with an empty chunk.",
+        "It ends with an event that has the `error`, and without `[DONE]`.",
+    ),
+    (
+        "Ids on `/v1` are one of 999; ids of tool calls may have no prefix.",
+        "They are random; calls are `call_` and more.",
+    ),
+    (
+        "Thoughts on `/v1` are in `reasoning`; usage counts neither them nor what was in memory already.",
+        "They are in `reasoning_content` too; usage has `cached_tokens` and `reasoning_tokens`.",
+    ),
+    (
+        "`/v1/completions` with an empty prompt has the `finish_reason` `load`; each chunk of its streams has a usage of zeros.",
+        "`stop`, as no other client knows `load`; usage is on the chunk behind the last one.",
+    ),
+    ("Answers on `/v1` have the type `application/json`, and a line end.", "With `; charset=utf-8`, and without."),
+    ("Bodies on `/v1` may be packed with zstd.", "With gzip or deflate too; to 128 MiB."),
+    ("A model that does not embed has status 501 on `/v1/embeddings`.", "400 that says so."),
     ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
     ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
     ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),
@@ -230,7 +283,7 @@ def document() -> str:
         *(f"| {difference.ollama} | {difference.corral} |" for difference in (*BECAUSE, *BECAUSE_RENDERED)),
         *(f"| {ollama} | {corral} |" for ollama, corral in UNRECORDED),
         "",
-        "Not there yet: the APIs of OpenAI and Anthropic.",
+        "Not there yet: Anthropic's API, and the Responses of OpenAI's.",
         "",
     ]
     return "\n".join(lines)

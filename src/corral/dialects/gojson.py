@@ -134,6 +134,13 @@ class Fields:
             return None
         return self._integer(name, value)
 
+    def number(self, name: str) -> float | None:
+        """A number."""
+        value = self.raw(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            self._refuse(name, value, "float64")
+        return value
+
     def mapping(self, name: str, go_type: str) -> dict[str, Any] | None:
         """An object of any shape."""
         value = self.raw(name)
@@ -196,8 +203,10 @@ class Fields:
             raise InvalidRequest(f"illegal base64 data at input byte {position}") from None
 
     def _refuse(self, name: str, value: object, go_type: str, written: str = "") -> NoReturn:
+        path = f"{self.path}.{name}"
         raise InvalidRequest(
-            f"json: cannot unmarshal {written or kind(value)} into Go struct field {self.path}.{name} of type {go_type}"
+            f"json: cannot unmarshal {written or kind(value)} into Go struct field {path} of type {go_type}",
+            param=path.partition(".")[2],
         )
 
 
@@ -215,14 +224,7 @@ def keep_alive(value: object) -> float | None:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
-        kind = (
-            "bool"
-            if isinstance(value, bool)
-            else "[]interface {}"
-            if isinstance(value, list)
-            else "map[string]interface {}"
-        )
-        raise InvalidRequest(f"Unsupported type: '{kind}'")
+        raise InvalidRequest(f"Unsupported type: '{go_type(value)}'")
     return FOREVER_S if seconds < 0 else seconds
 
 
@@ -245,3 +247,9 @@ def kind(value: object) -> str:
     if isinstance(value, int | float):
         return "number"
     return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
+
+
+def go_type(value: object) -> str:
+    """Go's word for the type that a JSON value has when any is expected."""
+    words = {"number": "float64", "array": "[]interface {}", "object": "map[string]interface {}"}
+    return "<nil>" if value is None else words.get(kind(value), kind(value))

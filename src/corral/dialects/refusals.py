@@ -41,7 +41,9 @@ def refusal_of(error: CorralError) -> Refusal:
             return error
         case PromptTooLong():
             return Refusal(400, str(error), code="context_length_exceeded")
-        case InvalidRequest() | NotSupported():
+        case InvalidRequest(param=param):
+            return Refusal(400, str(error), param=param)
+        case NotSupported():
             return Refusal(400, str(error))
         case ModelNotFound():
             return Refusal(404, f"model {error.name!r} not found", code="model_not_found")

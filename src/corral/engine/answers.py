@@ -20,6 +20,7 @@ class ChatAnswer:
         self.stops: StopMatcher | None = None
         self._top_logprobs = sampling.top_logprobs
         self._calls: dict[int, list[str]] = {}  # index: id, name, arguments so far
+        self._thinking_tokens = 0
 
     def read(self, data: Mapping[str, Any]) -> list[Event]:
         """What ``data`` adds to the answer; nothing once it is finished, whatever came along with its last piece."""
@@ -31,14 +32,15 @@ class ChatAnswer:
             logprobs = self._logprobs(choice["logprobs"]) if choice.get("logprobs") else ()
             if thought := delta.get("reasoning_content"):
                 events.append(Thinking(thought, logprobs))
+                generated = (data.get("timings") or {}).get("predicted_n")
+                self._thinking_tokens = self._thinking_tokens + 1 if generated is None else int(generated)
             elif (content := delta.get("content")) or logprobs:
                 text, stopped = self.stops.feed(content or "") if self.stops else (content or "", False)
                 if text or logprobs:
                     events.append(Text(text, logprobs))
                 if stopped:
                     assert self.stops is not None
-                    end = _finished("stop", data.get("timings") or {})
-                    events.append(replace(end, stop_string=self.stops.met))
+                    events.append(replace(self._end("stop", data), stop_string=self.stops.met))
                     self.finished = True
                     return events
             for call in delta.get("tool_calls") or ():
@@ -48,9 +50,12 @@ class ChatAnswer:
                 if self.stops and (held := self.stops.flush()):
                     events.append(Text(held))
                 events += self._whole_calls()
-                events.append(_finished("length" if length else "stop", data.get("timings") or {}))
+                events.append(self._end("length" if length else "stop", data))
                 self.finished = True
         return events
+
+    def _end(self, reason: str, data: Mapping[str, Any]) -> Finished:
+        return replace(_finished(reason, data.get("timings") or {}), thinking_tokens=self._thinking_tokens)
 
     def _logprobs(self, logprobs: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
         return tuple(_logprob(entry, self._top_logprobs) for entry in logprobs.get("content") or ())
@@ -89,6 +94,7 @@ class CompletionAnswer:
         self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
         self._stops = StopMatcher(call.sampling.stop if call.thoughts else ())
         self._written: list[str] = []
+        self._thinking_tokens = 0
         self._answered = self._shown = 0  # characters of the answer that came, and that were given out
 
     def read(self, data: Mapping[str, Any]) -> list[Event]:
@@ -98,6 +104,8 @@ class CompletionAnswer:
         content = str(data.get("content") or "")
         logprobs = _completion_logprobs(data, self._top_logprobs) if content else ()
         events = self._told(content, logprobs, ended=bool(data.get("stop")))
+        if any(isinstance(event, Thinking) for event in events):
+            self._thinking_tokens = int(data.get("tokens_predicted") or 0)
         if data.get("stop") and not self.finished:
             reason = "length" if data.get("stop_type") == "limit" else "stop"
             end = _finished(reason, data.get("timings") or {})
@@ -140,6 +148,7 @@ class CompletionAnswer:
         if self._thoughts is None:
             return finished
         written = "".join(self._written)
+        finished = replace(finished, thinking_tokens=min(self._thinking_tokens, finished.generated_tokens))
         return replace(finished, written=written[: len(written) - self._answered + self._shown])
 
 

@@ -198,7 +198,8 @@ class Thinking:
 class Finished:
     """The end of a generation: why, and the engine's own counts and times (nanoseconds).
 
-    ``prompt_tokens`` includes the ``cached_tokens`` that were in memory already. ``stop_string`` is the one that ended the answer.
+    ``prompt_tokens`` includes the ``cached_tokens`` that were in memory already, ``generated_tokens`` the ``thinking_tokens``
+    up to the end of the last thought. ``stop_string`` is the one that ended the answer.
     """
 
     reason: Literal["stop", "length"]
@@ -206,6 +207,7 @@ class Finished:
     cached_tokens: int = 0
     prompt_ns: int = 0
     generated_tokens: int = 0
+    thinking_tokens: int = 0
     generated_ns: int = 0
     load_ns: int = 0  # how long the request waited for an engine
     dropped_messages: int = 0  # left out because the conversation was longer than the context

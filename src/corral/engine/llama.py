@@ -71,6 +71,8 @@ class LlamaEngine:
             body["grammar"] = call.output.grammar
         elif call.output is not None:
             body["response_format"] = _response_format(call.output)
+        if call.conversation.thinking:
+            body["timings_per_token"] = True  # tells how many tokens a thought has
         answer = ChatAnswer(call.sampling)
         if call.sampling.stop:
             # The engine looks for them in thoughts too, and does not say which it met; so they are looked for here.

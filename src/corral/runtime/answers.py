@@ -126,6 +126,7 @@ def _joined(thought: Finished, batch: Batch) -> Batch:
         cached_tokens=thought.cached_tokens,
         prompt_ns=thought.prompt_ns + end.prompt_ns,
         generated_tokens=thought.generated_tokens + end.generated_tokens,
+        thinking_tokens=thought.thinking_tokens + end.thinking_tokens,
         generated_ns=thought.generated_ns + end.generated_ns,
         written=thought.written + end.written,
     )

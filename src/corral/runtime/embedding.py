@@ -53,6 +53,13 @@ async def _fit(engine: Engine, request: EmbedRequest, limit: int, *, measure_all
     cut = []
     for position, text in enumerate(request.texts):
         inputs.append(text)
+        if not isinstance(text, str):
+            if len(text) > limit and not request.truncate:
+                raise InputTooLong(position, len(text), limit)
+            if len(text) > limit:
+                inputs[-1] = text[:limit]
+                cut.append(position)
+            continue
         if not measure_all and len(text.encode()) + _SPECIAL_TOKENS <= limit:
             continue
         tokens = await engine.tokenise(text, add_special=True)

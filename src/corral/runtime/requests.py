@@ -39,10 +39,13 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
-    """Texts to be embedded. ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors."""
+    """Texts to be embedded, or tokens as they stand.
+
+    ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors.
+    """
 
     spec: ModelSpec
-    texts: tuple[str, ...]
+    texts: tuple[str | tuple[int, ...], ...]
     options: Options = field(default_factory=Options)
     keep_alive_s: float | None = None
     truncate: bool = True

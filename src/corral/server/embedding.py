@@ -10,10 +10,10 @@ from starlette.responses import Response
 from corral.dialects.native.embedding import Embed, embedding, embeddings
 from corral.dialects.refusals import Refusal
 from corral.durations import quoted
-from corral.errors import CorralError, InvalidRequest, NotSupported
+from corral.errors import CorralError, InvalidRequest
 from corral.runtime.embedding import Embedded
 from corral.runtime.requests import EmbedRequest
-from corral.server.native import ignored_header, spec_of
+from corral.server.native import ignored_header, require, spec_of
 from corral.server.refusing import JSON
 from corral.server.state import State
 
@@ -44,8 +44,7 @@ async def embed_prompt(request: Request) -> Response:
 async def _asked(request: Request, wanted: Embed, *, empty: CorralError) -> EmbedRequest:
     unknown = Refusal(404, f"model {quoted(wanted.model)} not found, try pulling it first")
     spec = await spec_of(request, wanted.model, empty=empty, unknown=unknown)
-    if "embedding" not in spec.capabilities:
-        raise NotSupported(f"{quoted(wanted.model)} does not support embeddings")
+    require(spec, wanted.model, "embedding", "embeddings")
     return wanted.request(spec)
 
 

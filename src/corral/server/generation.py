@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -12,28 +12,35 @@ from starlette.types import Receive, Scope, Send
 from corral.dialects.refusals import Refusal, refusal_of
 from corral.engine.base import Batch, Finished
 from corral.errors import CorralError
+from corral.runtime.choices import Said
 from corral.server.asked import Asked
 from corral.server.inflight import SHUTTING_DOWN
 from corral.server.refusing import JSON, refuse
 from corral.server.state import State
 
+Piece = TypeVar("Piece", Batch, Said)
+_Piece = TypeVar("_Piece", Batch, Said, contravariant=True)
 
-class Encoder(Protocol):
-    """How a dialect writes one generation. ``stream_type`` is the media type of its streams."""
+
+class Writer(Protocol[_Piece]):
+    """How a dialect writes what was generated. ``stream_type`` is the media type of its streams."""
 
     stream_type: str
 
-    def lines(self, batch: Batch) -> bytes:
-        """What a stream says of ``batch``; with the last one, all that ends the stream."""
+    def lines(self, piece: _Piece, /) -> bytes:
+        """What a stream says of ``piece``; with the last one, all that ends the stream."""
 
-    def whole(self, batches: Sequence[Batch]) -> bytes:
+    def whole(self, pieces: Sequence[_Piece], /) -> bytes:
         """One object for the whole generation."""
 
     def failed(self, refusal: Refusal) -> bytes:
         """The end of a stream that has begun and cannot go on."""
 
 
-class Generation(Response):
+Encoder: TypeAlias = Writer[Batch]  # of one answer
+
+
+class Generation(Response, Generic[Piece]):
     """Writes a generation as it comes, or as one object. What fails before the first event gets its own status.
 
     The client's hang-up stops the generation; so does the end of the server, which the client is told.
@@ -42,16 +49,16 @@ class Generation(Response):
     def __init__(
         self,
         state: State,
-        encoder: Encoder,
-        events: AsyncGenerator[Batch, None],
+        encoder: Writer[Piece],
+        events: AsyncGenerator[Piece, None],
         headers: dict[str, str],
         *,
         stream: bool,
     ) -> None:
         super().__init__(headers=headers, media_type=encoder.stream_type if stream else JSON)
         self._state = state
-        self._encoder = encoder
-        self._events = events
+        self._encoder: Writer[Piece] = encoder
+        self._events: AsyncGenerator[Piece, None] = events
         self._stream = stream
         self._more_headers = headers
         del self.headers["content-length"]
@@ -62,15 +69,15 @@ class Generation(Response):
         try:
             async with inflight.scope(receive) as cancel, aclosing(self._events):
                 if not self._stream:
-                    body = self._encoder.whole([batch async for batch in self._events])
+                    body = self._encoder.whole([piece async for piece in self._events])
                     await Response(body, headers=self._more_headers, media_type=JSON)(scope, receive, send)
                     return
-                async for batch in self._events:
+                async for piece in self._events:
                     if not begun:
                         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                         begun = True
-                    ended = isinstance(batch[-1], Finished)
-                    if lines := self._encoder.lines(batch):
+                    ended = piece.last if isinstance(piece, Said) else isinstance(piece[-1], Finished)
+                    if lines := self._encoder.lines(piece):
                         await send({"type": "http.response.body", "body": lines, "more_body": not ended})
             failure = Refusal(503, SHUTTING_DOWN) if inflight.closing and cancel.cancelled_caught else None
         except CorralError as exc:

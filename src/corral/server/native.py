@@ -115,7 +115,7 @@ async def generate(request: Request) -> Response:
         return _json(encoder.without_generation("unload"))
     if wanted.raw and (wanted.template or wanted.system or wanted.context):
         raise InvalidRequest("raw mode does not support template, system, or context")
-    _require(spec, wanted, "completion", "generate")
+    require(spec, wanted.model, "completion", "generate")
     if wanted.suffix and "insert" not in spec.capabilities:
         raise NotSupported(f"{spec.name} does not support insert")
     asked = wanted.request(spec)
@@ -137,7 +137,7 @@ async def chat(request: Request) -> Response:
     if not wanted.messages and wanted.keep_alive_s == 0:
         state.pool.unload(model_key(spec))
         return _json(encoder.without_generation("unload"))
-    _require(spec, wanted, "completion", "chat")
+    require(spec, wanted.model, "completion", "chat")
     asked = wanted.request(spec)
     if not wanted.messages:
         await state.inflight.run(request.receive, lambda: state.sessions.load(asked))
@@ -197,6 +197,7 @@ async def spec_of(request: Request, model: str, *, empty: CorralError, unknown: 
         raise unknown or Refusal(404, f"model '{model}' not found") from exc
 
 
-def _require(spec: ModelSpec, wanted: Inference, capability: str, act: str) -> None:
+def require(spec: ModelSpec, model: str, capability: str, act: str) -> None:
+    """Raises `NotSupported` that calls the model as its client did, where it lacks ``capability``."""
     if capability not in spec.capabilities:
-        raise NotSupported(f"{quoted(wanted.model)} does not support {act}")
+        raise NotSupported(f"{quoted(model)} does not support {act}")

@@ -11,8 +11,9 @@ import orjson
 
 from corral.dialects import gojson
 from corral.dialects.gojson import Fields
+from corral.dialects.wire.formats import ollama_format
 from corral.durations import parse_age, quoted
-from corral.engine.base import Json, Message, OutputFormat, ToolCall
+from corral.engine.base import Json, Message, ToolCall
 from corral.errors import InvalidRequest
 from corral.library import ModelSpec
 from corral.runtime.options import Options, parse_options
@@ -39,7 +40,7 @@ class Inference:
             "spec": spec,
             "options": self.checked_options(),
             "think": self.think,
-            "output": _output(self.format),
+            "output": ollama_format(self.format),
             "keep_alive_s": self.keep_alive_s,
             "truncate": self.truncate,
             "top_logprobs": self.top_logprobs,
@@ -238,18 +239,6 @@ def _inference(fields: Fields) -> dict[str, Any]:
     if not 0 <= top <= 20:
         raise InvalidRequest("top_logprobs must be between 0 and 20")
     return decoded
-
-
-def _output(value: object) -> OutputFormat | None:
-    """``format``: ``"json"`` or a JSON Schema; ``null`` and ``""`` are none."""
-    if value is None or value == "":
-        return None
-    if value == "json":
-        return OutputFormat()
-    if isinstance(value, dict):
-        return OutputFormat(value)
-    text = orjson.dumps(value).decode()
-    raise InvalidRequest(f'invalid format: {quoted(text)}; expected "json" or a valid JSON Schema object')
 
 
 def _message(fields: Fields) -> Message:

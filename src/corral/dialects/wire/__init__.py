@@ -1,0 +1,1 @@
+"""What OpenAI's two chat dialects share: parts of a message, tools, formats, options. Knows no request and no answer."""
