@@ -84,6 +84,7 @@ class Sampling:
 
     ``stop`` strings end the answer, never a thought. ``top_logprobs`` ``None`` asks for no log-probabilities at all.
     ``logit_bias`` is what is added to the logits of tokens, by their number; minus infinity forbids one.
+    ``progress`` asks for `Reading` events.
     """
 
     temperature: float = 0.8
@@ -100,6 +101,7 @@ class Sampling:
     max_tokens: int | None = None
     top_logprobs: int | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
+    progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,18 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The prompt is being read: ``read_tokens`` of its ``prompt_tokens``, among them ``cached_tokens`` that were in memory already.
+
+    Where they are asked for, the first comes before anything else, and a request that is begun again gives further ones.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    read_tokens: int
+
+
 @dataclass(slots=True)
 class Text:
     """A piece of the answer."""
@@ -214,7 +228,7 @@ class Finished:
     written: str = field(default="", repr=False)  # by a completion with thoughts: all of it, tags included
 
 
-Event = Text | Thinking | ToolCall | Finished
+Event = Reading | Text | Thinking | ToolCall | Finished
 Batch = Sequence[Event]
 
 

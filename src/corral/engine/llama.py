@@ -298,6 +298,8 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
     if sampling.logit_bias:
         forbidden = -math.inf
         body["logit_bias"] = [[token, False if bias == forbidden else bias] for token, bias in sampling.logit_bias]
+    if sampling.progress:
+        body["return_progress"] = True
     return body
 
 

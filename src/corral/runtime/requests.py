@@ -18,6 +18,7 @@ class GenerationRequest:
     """What every generation has. ``model`` is the name as the client wrote it, for answers and errors.
 
     ``logit_bias`` is what is added to the logits of tokens, by number. ``background`` work waits for all other work.
+    ``progress`` asks for `Reading` events.
     """
 
     model: str
@@ -30,6 +31,7 @@ class GenerationRequest:
     top_logprobs: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     background: bool = False
+    progress: bool = False
 
     @property
     def template(self) -> str | None:

@@ -6,9 +6,12 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.dialects.anthropic import models as anthropic_models
 from corral.dialects.openai import models
 from corral.dialects.refusals import Refusal
 from corral.errors import InvalidRequest
+from corral.server import anthropic
+from corral.server.asked import Asked
 from corral.server.native import reference
 from corral.server.refusing import JSON
 from corral.server.state import State
@@ -16,6 +19,8 @@ from corral.server.state import State
 
 async def list_models(request: Request) -> Response:
     """``GET /v1/models``."""
+    if Asked.of(request.scope).dialect == "anthropic":
+        return await anthropic.list_models(request)
     state = State.of(request)
     return Response(models.models(await to_thread.run_sync(state.library.list)), media_type=JSON)
 
@@ -28,7 +33,8 @@ async def show_model(request: Request) -> Response:
     found = next((entry for entry in entries if entry.name.key == name.key), None)
     if found is None:
         raise Refusal(404, f"model '{name.short}' not found", code="model_not_found")
-    return Response(models.model(found, asked), media_type=JSON)
+    write = anthropic_models.model if Asked.of(request.scope).dialect == "anthropic" else models.model
+    return Response(write(found, asked), media_type=JSON)
 
 
 ROUTES = (
