@@ -22,7 +22,8 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 class EngineConfig:
     """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine.
 
-    ``more_weights`` are the further files of a model in parts, in order.
+    ``more_weights`` are the further files of a model in parts, in order. ``embedding`` is for models that only read texts;
+    with ``rerank`` they say how well a document answers a question.
     """
 
     weights: Path
@@ -32,6 +33,7 @@ class EngineConfig:
     context: int = 4096
     slots: int = 1
     embedding: bool = False
+    rerank: bool = False
     batch: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
@@ -240,6 +242,14 @@ class Embeddings:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well each document answers a query, in order, and the tokens that were read for all of them."""
+
+    values: list[float] = field(repr=False)
+    tokens: int
+
+
 class Engine(Protocol):
     """One model in memory. All methods may raise `EngineCrashed`; those that take input also `EngineRefused`."""
 
@@ -259,11 +269,17 @@ class Engine(Protocol):
         Vectors have unit length; where a number is none, or has no end, they have ``nan``.
         """
 
+    async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
+        """How well each of ``documents`` answers ``query``, as the model's head says it. Raises `PromptTooLong`."""
+
     async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
         """The tokens of ``text``; control tokens written in it are understood."""
 
+    async def pieces(self, text: str, *, add_special: bool = False) -> list[tuple[int, bytes]]:
+        """The tokens of ``text``, each with its own bytes."""
+
     async def detokenise(self, tokens: Sequence[int]) -> str:
-        """The text of ``tokens``."""
+        """The text of ``tokens``. Raises `InvalidRequest` for one that is not in the vocabulary."""
 
     async def apply_template(self, conversation: Conversation) -> str:
         """The prompt that `chat` would complete."""

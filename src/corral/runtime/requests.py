@@ -40,15 +40,31 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedRequest:
-    """Texts to be embedded. ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors."""
+class EngineRequest:
+    """What needs an engine and no generation: tokens of a text, for one."""
 
     spec: ModelSpec
-    texts: tuple[str, ...]
     options: Options = field(default_factory=Options)
     keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest(EngineRequest):
+    """Texts to be embedded. ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors."""
+
+    texts: tuple[str, ...]
     truncate: bool = True
     dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankRequest(EngineRequest):
+    """Documents to be put in order. ``truncate`` cuts those that do not fit beside the query, and so does ``most_tokens``."""
+
+    query: str
+    documents: tuple[str, ...]
+    truncate: bool = False
+    most_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

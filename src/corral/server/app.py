@@ -23,7 +23,19 @@ from corral.library import Library
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import anthropic, blobs, creation, distribution, embedding, native, openai, operations, transfers
+from corral.server import (
+    anthropic,
+    blobs,
+    creation,
+    distribution,
+    embedding,
+    native,
+    openai,
+    operations,
+    rerank,
+    tokens,
+    transfers,
+)
 from corral.server.asked import Asked, Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
@@ -57,6 +69,8 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/embeddings", embedding.embed_prompt),
     *openai.ROUTES,
     *anthropic.ROUTES,
+    *rerank.ROUTES,
+    *tokens.ROUTES,
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),

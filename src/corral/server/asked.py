@@ -24,6 +24,7 @@ _DIALECTS = (
     ("/v1/messages", "anthropic"),
     ("/v1/responses", "responses"),
     ("/v1/", "openai"),
+    ("/rerank", "openai"),
 )
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _KEY = "corral.asked"
