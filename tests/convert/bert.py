@@ -41,7 +41,7 @@ class Bert:
         for number in range(self._layers):
             layer = f"encoder.layer.{number}"
             x = self._norm(f"{layer}.attention.output.LayerNorm", x + self._attention(f"{layer}.attention", x))
-            inner = _gelu(self._linear(f"{layer}.intermediate.dense", x))
+            inner = gelu(self._linear(f"{layer}.intermediate.dense", x))
             x = self._norm(f"{layer}.output.LayerNorm", x + self._linear(f"{layer}.output.dense", inner))
         return x
 
@@ -64,7 +64,7 @@ class Bert:
         return scaled * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
 
 
-def _gelu(x: Floats) -> Floats:
+def gelu(x: Floats) -> Floats:
     """Exactly, by the error function: Abramowitz and Stegun 7.1.26, good to seven digits."""
     z = np.abs(x) / 2**0.5
     t = 1 / (1 + 0.3275911 * z)

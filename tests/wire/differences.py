@@ -262,13 +262,27 @@ UNRECORDED = (
     ("`stream: true` errors of a running generation have the type `application/json`.", "With `; charset=utf-8`."),
     ("Bodies over 2048 bytes are sent in chunks.", "With a `Content-Length`."),
     ("Numbers of `/api/embed` have as few digits as they need.", "They have nine: the same numbers."),
+    (
+        (
+            "Answers of `/v1/messages` lack `stop_sequence`, signatures of thoughts, and what was cached; a stream that breaks off "
+            "has no end."
+        ),
+        "They have all that Anthropic's clients look for; a stream that breaks off ends with an `error` event.",
+    ),
+    (
+        "Server tools of Anthropic other than `web_search` are given to the model as tools without parameters.",
+        "Tools that only Anthropic's servers carry out, `web_search` too, are refused by name.",
+    ),
     ("`logprob` is written as `-0.0000014`.", "As `-1.4e-6`: the same number."),
 )
 
 
 def document() -> str:
     """The page for users."""
-    from tests.wire.tinygo import BECAUSE_RENDERED  # it uses this module
+    from tests.wire.anthropic import BECAUSE_ANTHROPIC  # they use this module
+    from tests.wire.tinygo import BECAUSE_RENDERED
+
+    because = (*BECAUSE, *BECAUSE_RENDERED, *BECAUSE_ANTHROPIC)
 
     lines = [
         "# Where Corral differs from Ollama",
@@ -280,10 +294,10 @@ def document() -> str:
         "",
         "| Ollama | Corral |",
         "| --- | --- |",
-        *(f"| {difference.ollama} | {difference.corral} |" for difference in (*BECAUSE, *BECAUSE_RENDERED)),
+        *(f"| {difference.ollama} | {difference.corral} |" for difference in because),
         *(f"| {ollama} | {corral} |" for ollama, corral in UNRECORDED),
         "",
-        "Not there yet: Anthropic's API, and the Responses of OpenAI's.",
+        "Not there yet: the Responses of OpenAI's API.",
         "",
     ]
     return "\n".join(lines)

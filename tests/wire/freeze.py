@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests import minilm
-from tests.wire import test_tinygo, tinygo
+from tests.wire import anthropic, test_anthropic, test_tinygo, tinygo
 from tests.wire.differences import DIFFERENCES, DOCUMENT, HERE, document
 from tests.wire.test_replay import ask, normal, replay_server, replayed
 
@@ -30,6 +30,7 @@ def main() -> None:
     )
     (HERE / "answers.json").write_text("{\n" + lines + "\n}\n")
     tinygo.ANSWERS.write_text(_tinygo())
+    anthropic.ANSWERS.write_text(_anthropic())
     DOCUMENT.write_text(document())
 
 
@@ -44,6 +45,21 @@ def _tinygo() -> str:
         f"{json.dumps(name)}: {json.dumps(answer, ensure_ascii=False)}"
         for name, (answer, _) in answers.items()
         if name in tinygo.DIFFERENCES
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _anthropic() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        server = test_anthropic.replay_server(Path(folder))
+        try:
+            answers = {record["name"]: test_anthropic.answered(server, record) for record in anthropic.records()}
+        finally:
+            server.stop()
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(answer, ensure_ascii=False)}"
+        for name, answer in answers.items()
+        if name in anthropic.DIFFERENCES
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import orjson
 
-from corral.engine.base import CompletionCall, Event, Finished, Sampling, Text, Thinking, TokenLogprob, ToolCall
+from corral.engine.base import (
+    CompletionCall,
+    Event,
+    Finished,
+    Reading,
+    Sampling,
+    Text,
+    Thinking,
+    TokenLogprob,
+    ToolCall,
+)
 from corral.parsing import StopMatcher, ThinkingSplitter
 
 
@@ -26,6 +36,8 @@ class ChatAnswer:
         """What ``data`` adds to the answer; nothing once it is finished, whatever came along with its last piece."""
         if self.finished:
             return []
+        if progress := data.get("prompt_progress"):
+            return [_reading(progress)]
         events: list[Event] = []
         for choice in data.get("choices") or ():
             delta = choice.get("delta") or {}
@@ -101,6 +113,8 @@ class CompletionAnswer:
         """What ``data`` adds to the answer; nothing once it is finished."""
         if self.finished:
             return []
+        if progress := data.get("prompt_progress"):
+            return [_reading(progress)]
         content = str(data.get("content") or "")
         logprobs = _completion_logprobs(data, self._top_logprobs) if content else ()
         events = self._told(content, logprobs, ended=bool(data.get("stop")))
@@ -159,6 +173,10 @@ def _with_logprobs(events: Sequence[Text | Thinking], logprobs: tuple[TokenLogpr
     if events:
         return [replace(events[0], logprobs=logprobs), *events[1:]]
     return [Text("", logprobs), *events]
+
+
+def _reading(progress: Mapping[str, Any]) -> Reading:
+    return Reading(int(progress["total"]), int(progress["cache"]), int(progress["processed"]))
 
 
 def _finished(reason: str, timings: Mapping[str, Any]) -> Finished:

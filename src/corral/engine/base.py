@@ -22,7 +22,8 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 class EngineConfig:
     """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine.
 
-    ``more_weights`` are the further files of a model in parts, in order.
+    ``more_weights`` are the further files of a model in parts, in order. ``embedding`` is for models that only read texts;
+    with ``rerank`` they say how well a document answers a question.
     """
 
     weights: Path
@@ -32,6 +33,7 @@ class EngineConfig:
     context: int = 4096
     slots: int = 1
     embedding: bool = False
+    rerank: bool = False
     batch: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
@@ -84,6 +86,7 @@ class Sampling:
 
     ``stop`` strings end the answer, never a thought. ``top_logprobs`` ``None`` asks for no log-probabilities at all.
     ``logit_bias`` is what is added to the logits of tokens, by their number; minus infinity forbids one.
+    ``progress`` asks for `Reading` events.
     """
 
     temperature: float = 0.8
@@ -100,6 +103,7 @@ class Sampling:
     max_tokens: int | None = None
     top_logprobs: int | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
+    progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,18 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The prompt is being read: ``read_tokens`` of its ``prompt_tokens``, among them ``cached_tokens`` that were in memory already.
+
+    Where they are asked for, the first comes before anything else, and a request that is begun again gives further ones.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    read_tokens: int
+
+
 @dataclass(slots=True)
 class Text:
     """A piece of the answer."""
@@ -216,7 +232,7 @@ class Finished:
     written: str = field(default="", repr=False)  # by a completion with thoughts: all of it, tags included
 
 
-Event = Text | Thinking | ToolCall | Finished
+Event = Reading | Text | Thinking | ToolCall | Finished
 Batch = Sequence[Event]
 
 
@@ -225,6 +241,14 @@ class Embeddings:
     """One vector per input, in order, and the tokens that were read for all of them."""
 
     vectors: list[list[float]] = field(repr=False)
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well each document answers a query, in order, and the tokens that were read for all of them."""
+
+    values: list[float] = field(repr=False)
     tokens: int
 
 
@@ -247,11 +271,17 @@ class Engine(Protocol):
         Vectors have unit length; where a number is none, or has no end, they have ``nan``.
         """
 
+    async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
+        """How well each of ``documents`` answers ``query``, as the model's head says it. Raises `PromptTooLong`."""
+
     async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
         """The tokens of ``text``; control tokens written in it are understood."""
 
+    async def pieces(self, text: str, *, add_special: bool = False) -> list[tuple[int, bytes]]:
+        """The tokens of ``text``, each with its own bytes."""
+
     async def detokenise(self, tokens: Sequence[int]) -> str:
-        """The text of ``tokens``."""
+        """The text of ``tokens``. Raises `InvalidRequest` for one that is not in the vocabulary."""
 
     async def apply_template(self, conversation: Conversation) -> str:
         """The prompt that `chat` would complete."""

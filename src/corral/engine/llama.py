@@ -30,11 +30,12 @@ from corral.engine.base import (
     NamedTool,
     OutputFormat,
     Sampling,
+    Scores,
     tool_name,
 )
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
-from corral.errors import EngineCrashed, EngineError, EngineRefused, PromptTooLong
+from corral.errors import EngineCrashed, EngineError, EngineRefused, InvalidRequest, PromptTooLong
 from corral.parsing import StopMatcher
 
 _DYING_S = 1.0
@@ -52,6 +53,7 @@ class LlamaEngine:
         self._connector = Connector(process.port, process.key)
         self._beginning: str | None = None
         self._end_of_turn: str | None = None
+        self._num_tokens: int | None = None
 
     @property
     def config(self) -> EngineConfig:
@@ -129,13 +131,35 @@ class LlamaEngine:
         rows = sorted(answer["data"], key=lambda row: row["index"])
         return Embeddings([_vector(row["embedding"]) for row in rows], answer["usage"]["prompt_tokens"])
 
+    async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
+        answer = await self._ask("/v1/rerank", {"query": query, "documents": list(documents)})
+        rows = sorted(answer["results"], key=lambda row: row["index"])
+        return Scores(_vector([row["relevance_score"] for row in rows]), answer["usage"]["prompt_tokens"])
+
     async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
         body = {"content": text, "add_special": add_special, "parse_special": True}
         tokens: list[int] = (await self._ask("/tokenize", body))["tokens"]
         return tokens
 
+    async def pieces(self, text: str, *, add_special: bool = False) -> list[tuple[int, bytes]]:
+        body = {"content": text, "add_special": add_special, "parse_special": True, "with_pieces": True}
+        found = (await self._ask("/tokenize", body))["tokens"]
+        return [(token["id"], _piece(token["piece"])) for token in found]
+
     async def detokenise(self, tokens: Sequence[int]) -> str:
+        if tokens:
+            size = (
+                await self._vocabulary_size()
+            )  # the engine looks beyond the end of its vocabulary, or takes another token
+            wrong = next((token for token in tokens if not 0 <= token < size), None)
+            if wrong is not None:
+                raise InvalidRequest(f"the token {wrong} is not in the vocabulary of the model, which has {size}")
         return str((await self._ask("/detokenize", {"tokens": list(tokens)}))["content"])
+
+    async def _vocabulary_size(self) -> int:
+        if self._num_tokens is None:
+            self._num_tokens = int((await self._get("/v1/models"))["data"][0]["meta"]["n_vocab"])
+        return self._num_tokens
 
     async def apply_template(self, conversation: Conversation) -> str:
         return str((await self._ask("/apply-template", _conversation(conversation)))["prompt"])
@@ -300,6 +324,8 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
     if sampling.logit_bias:
         forbidden = -math.inf
         body["logit_bias"] = [[token, False if bias == forbidden else bias] for token, bias in sampling.logit_bias]
+    if sampling.progress:
+        body["return_progress"] = True
     return body
 
 
@@ -312,6 +338,11 @@ def _response_format(output: OutputFormat) -> dict[str, Any]:
 def _vector(numbers: list[float | None]) -> list[float]:
     """The engine writes ``null`` for what JSON has no number for."""
     return [math.nan if number is None else number for number in numbers]
+
+
+def _piece(written: str | list[int]) -> bytes:
+    """A piece that is no text by itself is written as its bytes."""
+    return written.encode() if isinstance(written, str) else bytes(written)
 
 
 def _refusal(body: bytes, status: int) -> EngineError | PromptTooLong:

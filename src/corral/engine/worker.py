@@ -100,6 +100,8 @@ def _params(x: Any, config: dict[str, Any], key: str) -> Any:
     p.n_threads_http = max(16, 4 * config["slots"])
     if config["embedding"]:
         p.embedding = True
+    if config["rerank"]:
+        p.pooling_type = x.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
     if config["batch"] is not None:
         p.n_batch = p.n_ubatch = config["batch"]
     if config["threads"] is not None:

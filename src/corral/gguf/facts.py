@@ -1,6 +1,7 @@
 """What Corral wants to know of a model, read from its GGUF metadata. Pure functions.
 
-Keys: the GGUF specification. Capabilities: the rules of Ollama's ``show``.
+Keys: the GGUF specification. Capabilities: the rules of Ollama's ``show``, which
+takes rerankers for embedding models.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from corral.gguf.types import FILE_TYPES, TENSOR_TYPES
 
 _BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _LARGEST = 2**31 - 1  # of layers, heads, dimensions and tokens; no engine counts further
+_RANK = 4  # llama.h: LLAMA_POOLING_TYPE_RANK
 _STRIPS_HISTORY = re.compile(r"content\.split\((['\"])</think>\1\)")
 
 
@@ -45,6 +47,11 @@ class ModelFacts:
         return -(-self.kv_values_per_token * kind.bytes // kind.block)
 
     @property
+    def ranks(self) -> bool:
+        """Whether it says how well a text answers another."""
+        return self.pooling_type == _RANK
+
+    @property
     def capabilities(self) -> tuple[str, ...]:
         """What the file by itself can do, by its own chat template and its parts."""
         found = []
@@ -56,7 +63,7 @@ class ModelFacts:
         )
         if ("<think>" in template and "</think>" in template) or strips:
             found.append("thinking")
-        found.append("completion" if self.pooling_type is None else "embedding")
+        found.append("completion" if self.pooling_type is None else "rerank" if self.ranks else "embedding")
         if self.has_vision:
             found.append("vision")
         if self.has_audio:

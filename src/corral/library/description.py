@@ -71,6 +71,11 @@ class ModelSpec:
         """The files of the model: one, or all parts in order."""
         return (self.weights, *self.more_weights)
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether it makes vectors or scores of texts, and no text."""
+        return not {"embedding", "rerank"}.isdisjoint(self.capabilities)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails:

@@ -18,6 +18,7 @@ class GenerationRequest:
     """What every generation has. ``model`` is the name as the client wrote it, for answers and errors.
 
     ``logit_bias`` is what is added to the logits of tokens, by number. ``background`` work waits for all other work.
+    ``progress`` asks for `Reading` events.
     """
 
     model: str
@@ -30,6 +31,7 @@ class GenerationRequest:
     top_logprobs: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     background: bool = False
+    progress: bool = False
 
     @property
     def template(self) -> str | None:
@@ -38,18 +40,34 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedRequest:
+class EngineRequest:
+    """What needs an engine and no generation: tokens of a text, for one."""
+
+    spec: ModelSpec
+    options: Options = field(default_factory=Options)
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest(EngineRequest):
     """Texts to be embedded, or tokens as they stand.
 
     ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors.
     """
 
-    spec: ModelSpec
     texts: tuple[str | tuple[int, ...], ...]
-    options: Options = field(default_factory=Options)
-    keep_alive_s: float | None = None
     truncate: bool = True
     dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankRequest(EngineRequest):
+    """Documents to be put in order. ``truncate`` cuts those that do not fit beside the query, and so does ``most_tokens``."""
+
+    query: str
+    documents: tuple[str, ...]
+    truncate: bool = False
+    most_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

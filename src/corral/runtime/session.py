@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from corral.durations import quoted
-from corral.engine.base import Batch, Engine, Finished, Sampling
+from corral.engine.base import Batch, Engine, Finished, Reading, Sampling
 from corral.errors import EngineCrashed, InvalidRequest
 from corral.runtime import native, rendered
 from corral.runtime.conversations import chat_conversation
 from corral.runtime.embedding import Embedded, embed
 from corral.runtime.numbers import label
 from corral.runtime.options import Options, parse_options
-from corral.runtime.pool import EnginePool
-from corral.runtime.requests import ChatRequest, EmbedRequest, GenerateRequest, GenerationRequest
+from corral.runtime.pool import EnginePool, Lease
+from corral.runtime.requests import (
+    ChatRequest,
+    EmbedRequest,
+    EngineRequest,
+    GenerateRequest,
+    GenerationRequest,
+    RerankRequest,
+)
+from corral.runtime.reranking import Ranked, rerank
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Sessions:
@@ -33,7 +43,7 @@ class Sessions:
     def __init__(self, pool: EnginePool) -> None:
         self._pool = pool
 
-    async def load(self, request: GenerationRequest | EmbedRequest) -> None:
+    async def load(self, request: GenerationRequest | EngineRequest) -> None:
         """Have the model in memory."""
         options = _effective(request)
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s):
@@ -63,22 +73,42 @@ class Sessions:
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """The vectors of texts; once more on a fresh engine if one crashed."""
-        try:
-            return await self._embed(request)
-        except EngineCrashed as exc:
-            self._pool.numbers.retries[label(request.spec.name)] += 1
-            logger.warning("%s; trying once more on a fresh engine", exc)
-        return await self._embed(request)
 
-    async def _embed(self, request: EmbedRequest) -> Embedded:
+        async def work(lease: Lease, limit: int) -> Embedded:
+            return replace(await embed(lease.engine, request, limit), load_ns=lease.load_ns)
+
+        return await self._ask(request, work)
+
+    async def rerank(self, request: RerankRequest) -> Ranked:
+        """How well documents answer a query; once more on a fresh engine if one crashed."""
+        return await self._ask(request, lambda lease, limit: rerank(lease.engine, request, limit))
+
+    async def tokenise(self, request: EngineRequest, text: str, *, add_special: bool) -> list[int]:
+        """The tokens of ``text``."""
+        return await self._ask(request, lambda lease, _: lease.engine.tokenise(text, add_special=add_special))
+
+    async def pieces(self, request: EngineRequest, text: str, *, add_special: bool) -> list[tuple[int, bytes]]:
+        """The tokens of ``text``, each with its own bytes."""
+        return await self._ask(request, lambda lease, _: lease.engine.pieces(text, add_special=add_special))
+
+    async def detokenise(self, request: EngineRequest, tokens: Sequence[int]) -> str:
+        """The text of ``tokens``."""
+        return await self._ask(request, lambda lease, _: lease.engine.detokenise(tokens))
+
+    async def _ask(self, request: EngineRequest, work: Callable[[Lease, int], Awaitable[T]]) -> T:
+        """What ``work`` makes of a lease and the context in tokens; once more on a fresh engine if one crashed."""
         options = _effective(request)
-        async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
-            try:
-                found = await embed(lease.engine, request, _limit(options, lease.engine))
-            except EngineCrashed:
-                lease.discard()
-                raise
-            return replace(found, load_ns=lease.load_ns)
+        for attempt in (1, 2):
+            async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
+                try:
+                    return await work(lease, _limit(options, lease.engine))
+                except EngineCrashed as exc:
+                    lease.discard()
+                    if attempt == 2:
+                        raise
+                    self._pool.numbers.retries[label(request.spec.name)] += 1
+                    logger.warning("%s; trying once more on a fresh engine", exc)
+        raise AssertionError("the second attempt returns or raises")
 
     async def render(self, request: ChatRequest | GenerateRequest) -> str:
         """The prompt that the request would give to the model, which is loaded for it."""
@@ -86,6 +116,18 @@ class Sessions:
         render = native.render if request.template is None else rendered.render
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
             return await render(lease.engine, request)
+
+    async def count(self, request: ChatRequest) -> int:
+        """How many tokens the prompt of a conversation has for the model, which is loaded for it. Images are not among them."""
+        conversation = chat_conversation(request)  # refuses what the model cannot do, before it is loaded
+        options = _effective(request)
+        async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
+            engine = lease.engine
+            if request.template is None:
+                prompt = await engine.apply_template(conversation)
+            else:
+                prompt = (await rendered.render(engine, request)).removeprefix(await engine.beginning())
+            return len(await engine.tokenise(prompt, add_special=True))
 
     async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncGenerator[Batch, None]:
         """Run ``generate`` on a leased engine; once more on a fresh one if it crashed before anything was sent."""
@@ -98,11 +140,15 @@ class Sessions:
                 sampling = replace(
                     options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs),
                     logit_bias=tuple(request.logit_bias.items()),
+                    progress=request.progress,
                 )
                 try:
                     stream = generate(lease.engine, limit, sampling)
                     async with aclosing(stream):
                         async for batch in stream:
+                            if all(isinstance(event, Reading) for event in batch):
+                                yield batch
+                                continue
                             if not sent and not isinstance(batch[0], Finished):
                                 numbers.first_token[model].observe(time.monotonic() - started)
                             sent = True
@@ -131,7 +177,7 @@ def _limit(options: Options, engine: Engine) -> int:
     return min(options.wishes.num_ctx or engine.config.context, engine.config.context)
 
 
-def _effective(request: GenerationRequest | EmbedRequest) -> Options:
+def _effective(request: GenerationRequest | EngineRequest) -> Options:
     """The request's options over the model's own."""
     try:
         own = parse_options(request.spec.parameters)

@@ -20,15 +20,26 @@ from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
 from corral.library import Library
-from corral.logs import request_id
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, creation, distribution, embedding, native, openai, operations, transfers
-from corral.server.asked import Requests
+from corral.server import (
+    anthropic,
+    blobs,
+    creation,
+    distribution,
+    embedding,
+    native,
+    openai,
+    operations,
+    rerank,
+    tokens,
+    transfers,
+)
+from corral.server.asked import Asked, Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
-from corral.server.middleware import REQUEST_ID, Entrance
+from corral.server.middleware import Entrance
 from corral.server.refusing import JSON, error_body, refuse, refuse_route
 from corral.server.state import State
 from corral.store import Store
@@ -57,6 +68,9 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/embed", embedding.embed),
     (("POST",), "/api/embeddings", embedding.embed_prompt),
     *openai.ROUTES,
+    *anthropic.ROUTES,
+    *rerank.ROUTES,
+    *tokens.ROUTES,
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),
@@ -139,4 +153,4 @@ async def _bug(request: Request, exc: Exception) -> Response:
     """Our own mistake: the log has the traceback, the client a sentence."""
     body = error_body(request.scope, Refusal(500, "internal error; the server's log says more"))
     # This answer is given outside of the entrance, which marks all others.
-    return Response(body, 500, {REQUEST_ID: request_id.get()}, JSON)
+    return Response(body, 500, Asked.of(request.scope).id_headers, JSON)

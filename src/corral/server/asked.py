@@ -8,10 +8,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 Outcome = Literal["ok", "refused", "failed", "unavailable", "stopped", "hung_up"]
 Requests = Counter[tuple[str, str, Outcome]]  # by dialect, model, outcome
+
+REQUEST_ID = "x-request-id"
+_VERSION = "anthropic-version"  # a header that Anthropic's clients always send
 
 OPERATIONS = frozenset(("/health", "/ready", "/metrics"))  # asked by machines, every few seconds
 _DIALECTS = (
@@ -20,6 +24,7 @@ _DIALECTS = (
     ("/v1/messages", "anthropic"),
     ("/v1/responses", "responses"),
     ("/v1/", "openai"),
+    ("/rerank", "openai"),
 )
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _KEY = "corral.asked"
@@ -37,9 +42,16 @@ class Asked:
     hung_up: bool = False
 
     @classmethod
-    def begin(cls, scope: Scope, given_id: str) -> Asked:
+    def begin(cls, scope: Scope) -> Asked:
         """The record of a request that has just come. It keeps the id that its client gave it, if that is a sane one."""
-        asked = cls(given_id if _SANE_ID.fullmatch(given_id) else secrets.token_hex(8), dialect_of(scope["path"]))
+        headers = Headers(scope=scope)
+        dialect = dialect_of(scope["path"])
+        if dialect == "openai" and scope["path"].startswith("/v1/models") and _VERSION in headers:
+            dialect = "anthropic"  # both have this path
+        given_id = headers.get(REQUEST_ID, "")
+        if not _SANE_ID.fullmatch(given_id):
+            given_id = f"req_{secrets.token_hex(12)}" if dialect == "anthropic" else secrets.token_hex(8)
+        asked = cls(given_id, dialect)
         scope[_KEY] = asked
         return asked
 
@@ -48,6 +60,12 @@ class Asked:
         """The record of the request with this ``scope``."""
         asked: Asked = scope[_KEY]
         return asked
+
+    @property
+    def id_headers(self) -> dict[str, str]:
+        """The headers that tell the id: also by the name by which Anthropic's clients look for it."""
+        named = {REQUEST_ID: self.id}
+        return named | {"request-id": self.id} if self.dialect == "anthropic" else named
 
     def outcome(self, status: int, *, closing: bool) -> Outcome:
         """How it ended, if its answer had ``status``. ``closing`` is whether the server is on its way out."""

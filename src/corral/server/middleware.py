@@ -20,8 +20,6 @@ from corral.server.inflight import Inflight
 
 logger = logging.getLogger("corral.access")
 
-REQUEST_ID = "x-request-id"
-
 Routes = Callable[[str], Sequence[str]]  # the methods that a path answers to, in order; none if there is no such path
 
 
@@ -43,15 +41,15 @@ class Entrance:
             return
         started = time.monotonic()
         status = 500
-        asked = Asked.begin(scope, Headers(scope=scope).get(REQUEST_ID, ""))
+        asked = Asked.begin(scope)
         request_id.set(asked.id)  # never set back: what the server logs after us is of this request too
-        id_header = (REQUEST_ID.encode(), asked.id.encode())
+        id_headers = [(name.encode(), value.encode()) for name, value in asked.id_headers.items()]
 
         async def watching_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], id_header]}
+                message = {**message, "headers": [*message["headers"], *id_headers]}
             elif not message.get("more_body"):
                 asked.whole = True
             await send(message)

@@ -8,6 +8,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.dialects.anthropic import models as anthropic_models
 from corral.dialects.openai import models
 from corral.dialects.openai.asked import no_model
 from corral.dialects.openai.chat import Chat
@@ -20,6 +21,8 @@ from corral.errors import InvalidRequest, NotSupported
 from corral.library import ModelSpec
 from corral.runtime.choices import together
 from corral.runtime.embedding import Embedded
+from corral.server import anthropic
+from corral.server.asked import Asked
 from corral.server.bodies import body_of
 from corral.server.generation import Generation
 from corral.server.native import ignored_header, reference, require, spec_of
@@ -85,6 +88,8 @@ async def embed(request: Request) -> Response:
 
 async def list_models(request: Request) -> Response:
     """``GET /v1/models``."""
+    if Asked.of(request.scope).dialect == "anthropic":
+        return await anthropic.list_models(request)
     state = State.of(request)
     return Response(models.models(await to_thread.run_sync(state.library.list)), media_type=JSON)
 
@@ -97,7 +102,8 @@ async def show_model(request: Request) -> Response:
     found = next((entry for entry in entries if entry.name.key == name.key), None)
     if found is None:
         raise Refusal(404, f"model '{name.short}' not found", param="model", code="model_not_found")
-    return Response(models.model(found, asked), media_type=JSON)
+    write = anthropic_models.model if Asked.of(request.scope).dialect == "anthropic" else models.model
+    return Response(write(found, asked), media_type=JSON)
 
 
 async def _spec(request: Request, model: str) -> ModelSpec:

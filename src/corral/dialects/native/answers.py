@@ -14,7 +14,7 @@ import orjson
 
 from corral.dialects.gojson import dumps
 from corral.dialects.refusals import Refusal
-from corral.engine.base import Batch, Finished, Text, TokenLogprob, ToolCall
+from corral.engine.base import Batch, Finished, Reading, Text, TokenLogprob, ToolCall
 
 
 class Encoder:
@@ -45,7 +45,7 @@ class Encoder:
                 written.append(b"\n")
             elif isinstance(event, ToolCall):
                 calls.append(event)
-            else:
+            elif not isinstance(event, Reading):
                 before, after = self._text if isinstance(event, Text) else self._thinking
                 written += (self._head, timestamp(), before, dumps(event.text), after)
                 if event.logprobs:
@@ -68,7 +68,7 @@ class Encoder:
                     end = event
                 elif isinstance(event, ToolCall):
                     calls.append(event)
-                else:
+                elif not isinstance(event, Reading):
                     (text if isinstance(event, Text) else thinking).append(event.text)
                     logprobs += event.logprobs
         return dumps(self._end(end, text="".join(text), thinking="".join(thinking), calls=calls, logprobs=logprobs))

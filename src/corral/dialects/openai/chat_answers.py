@@ -13,7 +13,7 @@ import orjson
 
 from corral.dialects.gojson import dumps
 from corral.dialects.openai.answers import DONE, FINGERPRINT, Answer, call_id, encoded, logprobs
-from corral.engine.base import Finished, Text, Thinking, TokenLogprob, ToolCall
+from corral.engine.base import Finished, Reading, Text, Thinking, TokenLogprob, ToolCall
 from corral.runtime.choices import Said
 
 _ROLE = b'"role":"assistant",'
@@ -59,6 +59,8 @@ class ChatEncoder(Answer):
             if isinstance(event, Finished):
                 written.append(self._finish(choice, event))
                 continue
+            if isinstance(event, Reading):
+                continue
             text = dumps(event.text)
             if isinstance(event, Thinking):
                 text = b'"content":"","reasoning":%s,"reasoning_content":%s' % (text, text)
@@ -84,7 +86,7 @@ class ChatEncoder(Answer):
                     self.ends[said.index] = event
                 elif isinstance(event, ToolCall):
                     choice.calls.append(event)
-                else:
+                elif not isinstance(event, Reading):
                     (choice.text if isinstance(event, Text) else choice.thinking).append(event.text)
                     choice.logprobs += event.logprobs
         choices = [self._message(self._choices[index]) for index in sorted(self._choices)]
