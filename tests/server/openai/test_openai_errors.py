@@ -121,7 +121,7 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(client: openai.Op
             model=model, messages=[*turns, *HELLO], stream=stream, extra_body={"options": {"num_ctx": 256}}
         )
     assert caught.value.code == "context_length_exceeded"
-    assert "256 tokens" in caught.value.message
+    assert "This model's maximum context length is 256 tokens" in caught.value.message  # clients look for it
 
 
 def test_an_image_needs_a_model_that_sees(client: openai.OpenAI) -> None:
