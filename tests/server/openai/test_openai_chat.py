@@ -49,6 +49,7 @@ def test_an_answer_has_its_thought_under_both_names_and_counts_it(client: openai
     assert usage.completion_tokens_details.reasoning_tokens == 10
     assert 0 <= usage.prompt_tokens_details.cached_tokens <= 11
     assert answer.id.startswith("chatcmpl-")
+    assert answer._request_id
     assert answer.id != ask(client, model).id
 
 
