@@ -52,7 +52,7 @@ BECAUSE = (
     Difference(
         "An image for a model that cannot see gives the engine's JSON inside a string.",
         "400 `\"tiny\" does not support images`.",
-        ("generate_images",),
+        ("generate_images", "p_oai_image", "p_oai_image_stream"),
     ),
     Difference(
         "A `format` that is none, and an option of the wrong type, are answered with status 500.",
@@ -102,7 +102,7 @@ BECAUSE = (
     Difference(
         "A model that does not embed is answered with 501, on `/api/embeddings` with 500.",
         "400 `\"tiny\" does not support embeddings`.",
-        ("p_embeddings_chat_model",),
+        ("p_embeddings_chat_model", "p_oai_embed_chat_model"),
     ),
     Difference(
         "`/api/embeddings` does not find a model whose name is written in another case.",
@@ -125,15 +125,56 @@ BECAUSE = (
         ("p_blob_post_dash", "p_blob_post_upper"),
     ),
     Difference(
-        "Errors on `/v1` have a `param` and a `code` of `null`; an empty body is `EOF`.",
+        "Errors on `/v1` have a `param` and a `code` of `null`, and few words; an empty body is `EOF`.",
         "They name the field, and the code where OpenAI has one (`model_not_found`, `context_length_exceeded`); an empty body is "
-        "`missing request body`.",
-        ("oai_no_messages", "oai_effort_bad", "oai_unknown_model", "oai_empty_body"),
+        "`missing request body`, a missing model always a 400.",
+        (
+            "oai_no_messages", "oai_effort_bad", "oai_unknown_model", "oai_empty_body", "p_oai_content_obj", "p_oai_content_true",
+            "p_oai_part_str", "p_oai_part_wild", "p_oai_args_bad", "p_oai_stream_str", "p_oai_unknown_stream",
+            "p_oai_reasoning_upper", "p_oai_embed_no_model", "p_comp_stop_mixed", "p_comp_logprobs_bool", "p_e_cloud_oai",
+        ),
     ),
     Difference(
-        "`/v1/completions` leaves thoughts and `</think>` in `text`, or drops them where a Go template is used.",
-        "They stand beside it, in `reasoning`.",
-        ("completions",),
+        "Paths on `/v1` that do not exist are plain text, and so is `/v1/models/NAME` for a name with a slash.",
+        "They are errors as all others; names may have slashes.",
+        ("p_moderations", "p_oai_model_slash"),
+    ),
+    Difference(
+        "`/v1` ignores `tool_choice`, `parallel_tool_calls`, `n`, `logit_bias`, `max_completion_tokens`, `echo`, `options`, "
+        "`think` and `keep_alive`, refuses prompts and inputs of tokens, and does not say what it does not know.",
+        "They are honoured; what is unknown is named in `X-Corral-Ignored-Options` ([OpenAI's API](openai.md)).",
+        ("p_oai_n2", "p_oai_max_completion_tokens", "p_oai_num_ctx", "p_oai_embed_tokens", "p_comp_tokens"),
+    ),
+    Difference(
+        "`/v1` ignores a `stop` that is no text, and lets an empty one end every answer; a message with no parts loads the model.",
+        "400; an empty `stop` is none.",
+        ("p_oai_stop_empty", "p_oai_stop_num", "p_oai_content_empty_array", "p_oai_empty_array_stream"),
+    ),
+    Difference(
+        "`max_tokens: 0` is no limit where a Go template is used, and one token elsewhere.",
+        "No limit on every path, as for negative values.",
+        ("p_oai_zero_max",),
+    ),
+    Difference(
+        "Log-probabilities on `/v1` have no `top_logprobs` when none were asked for.",
+        "An empty list, as clients expect.",
+        ("p_oai_logprobs_stream",),
+    ),
+    Difference(
+        "`/v1` cuts prompts and texts to embed that are too long, and nothing says so.",
+        "400 with the numbers, code `context_length_exceeded`.",
+        ("p_oai_embed_long",),
+    ),
+    Difference(
+        "`/v1/completions` leaves thoughts and `</think>` in `text`, or drops them where a Go template is used. Each chunk of a "
+        "stream has a usage of zeros if one is asked for.",
+        "They stand beside it, in `reasoning`. Usage is on the chunk behind the last one.",
+        ("completions", "p_comp_usage_stream", "p_comp_usage_stream_false"),
+    ),
+    Difference(
+        "`/v1/completions` with an empty prompt has the `finish_reason` `load`.",
+        "`stop`, as no other client knows `load`.",
+        ("p_comp_empty",),
     ),
 )  # fmt: skip
 
@@ -219,21 +260,6 @@ UNRECORDED = (
         "The model's own parameters are the defaults.",
     ),
     (
-        (
-            "`/v1` ignores `tool_choice`, `parallel_tool_calls`, `n`, `logit_bias`, `max_completion_tokens`, `echo`, `options`, "
-            "`think` and `keep_alive`, refuses prompts and inputs of tokens, and does not say what it does not know."
-        ),
-        "They are honoured; what is unknown is named in `X-Corral-Ignored-Options` ([OpenAI's API](openai.md)).",
-    ),
-    (
-        "`/v1` cuts prompts and texts to embed that are too long, and nothing says so.",
-        "400 with the numbers, code `context_length_exceeded`.",
-    ),
-    (
-        "`/v1` ignores a `stop` that is no text, and lets an empty one end every answer; a message with no parts loads the model.",
-        "400; an empty `stop` is none.",
-    ),
-    (
         "Parts of a message are messages of their own on `/v1/chat/completions`, or joined by blank lines.",
         "They are lines of one message.",
     ),
@@ -249,13 +275,8 @@ UNRECORDED = (
         "Thoughts on `/v1` are in `reasoning`; usage counts neither them nor what was in memory already.",
         "They are in `reasoning_content` too; usage has `cached_tokens` and `reasoning_tokens`.",
     ),
-    (
-        "`/v1/completions` with an empty prompt has the `finish_reason` `load`; each chunk of its streams has a usage of zeros.",
-        "`stop`, as no other client knows `load`; usage is on the chunk behind the last one.",
-    ),
     ("Answers on `/v1` have the type `application/json`, and a line end.", "With `; charset=utf-8`, and without."),
     ("Bodies on `/v1` may be packed with zstd.", "With gzip or deflate too; to 128 MiB."),
-    ("A model that does not embed has status 501 on `/v1/embeddings`.", "400 that says so."),
     ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
     ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
     ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),

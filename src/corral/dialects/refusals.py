@@ -16,7 +16,10 @@ from corral.errors import (
 
 
 class Refusal(CorralError):
-    """An answer that is an error: ``status``, the text, and for dialects that have them ``param`` and ``code``."""
+    """An answer that is an error: ``status``, the text, and for dialects that have them ``param`` and ``code``.
+
+    ``error`` is what went wrong, where its text alone does not say enough to a dialect's clients.
+    """
 
     def __init__(
         self,
@@ -26,12 +29,14 @@ class Refusal(CorralError):
         *,
         param: str | None = None,
         code: str | None = None,
+        error: CorralError | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers
         self.param = param
         self.code = code
+        self.error = error
 
 
 def refusal_of(error: CorralError) -> Refusal:
@@ -40,7 +45,7 @@ def refusal_of(error: CorralError) -> Refusal:
         case Refusal():
             return error
         case PromptTooLong():
-            return Refusal(400, str(error), code="context_length_exceeded")
+            return Refusal(400, str(error), code="context_length_exceeded", error=error)
         case InvalidRequest(param=param):
             return Refusal(400, str(error), param=param)
         case NotSupported():

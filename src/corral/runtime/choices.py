@@ -46,11 +46,13 @@ async def together(answers: Sequence[AsyncGenerator[Batch, None]]) -> AsyncGener
     try:
         while to_come:
             item = await said.get()
+            await anyio.lowlevel.checkpoint_if_cancelled()  # who never has to wait would never be told
             if isinstance(item, Exception):
                 raise item
             index, batch = item
             to_come -= isinstance(batch[-1], Finished)
             yield Said(index, batch, not to_come)
+        await asyncio.gather(*tasks)  # what they still have to put away
     finally:
         for task in tasks:
             task.cancel()

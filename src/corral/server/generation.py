@@ -55,7 +55,10 @@ class Generation(Response, Generic[Piece]):
         *,
         stream: bool,
     ) -> None:
-        super().__init__(headers=headers, media_type=encoder.stream_type if stream else JSON)
+        kind = encoder.stream_type if stream else JSON
+        super().__init__(
+            headers={**headers, "content-type": kind}
+        )  # as it stands: no character set is added to a stream's
         self._state = state
         self._encoder: Writer[Piece] = encoder
         self._events: AsyncGenerator[Piece, None] = events

@@ -67,7 +67,7 @@ async def complete(request: Request) -> Response:
     if wanted.only_loads:
         await state.inflight.run(request.receive, lambda: state.sessions.load(asked[0]))
         if wanted.stream:
-            return Response(encoder.loaded_line(), headers=headers, media_type=encoder.stream_type)
+            return Response(encoder.loaded_line(), headers={**headers, "content-type": encoder.stream_type})
         return Response(encoder.loaded(), headers=headers, media_type=JSON)
     events = together([state.sessions.generate(one) for one in asked])
     return Generation(state, encoder, events, headers, stream=wanted.stream)

@@ -95,13 +95,13 @@ def prompts(value: object, name: str) -> tuple[Prompt, ...]:
 
 
 def _tokens(value: object, where: str) -> tuple[int, ...]:
-    tokens = value if isinstance(value, list) else [value]
-    for token in tokens:
-        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token <= _LAST_TOKEN:
-            raise InvalidRequest(f"{where}: expected texts, or lists of the numbers of tokens", param=where)
-    if not tokens:
-        raise InvalidRequest(f"{where} has no tokens", param=where)
-    return tuple(tokens)
+    if not isinstance(value, list) or not value or not all(map(_is_token, value)):
+        raise InvalidRequest(f"{where}: expected texts, or lists of the numbers of tokens", param=where)
+    return tuple(value)
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_TOKEN
 
 
 def _rivals(fields: Fields) -> int | None:

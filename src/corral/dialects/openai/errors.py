@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from corral.dialects.refusals import Refusal
+from corral.errors import PromptTooLong
 
 _TYPES = {
     400: "invalid_request_error",
@@ -23,6 +24,7 @@ _TYPES = {
 def error_body(refusal: Refusal) -> bytes:
     """An error as the body of an answer, and as the object of an event in a stream."""
     kind = _TYPES.get(refusal.status, "api_error")
-    return orjson.dumps(
-        {"error": {"message": str(refusal), "type": kind, "param": refusal.param, "code": refusal.code}}
-    )
+    message = str(refusal)
+    if isinstance(refusal.error, PromptTooLong):  # clients look for these words, and for the number in them
+        message = f"This model's maximum context length is {refusal.error.num_ctx} tokens here: {message}"
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": refusal.param, "code": refusal.code}})
