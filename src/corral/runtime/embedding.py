@@ -11,8 +11,9 @@ from corral.engine.base import Embeddings, Engine
 from corral.errors import InputTooLong, InvalidRequest, PromptTooLong
 from corral.runtime.requests import EmbedRequest
 
-# What an engine gets in one call. A token has four bytes or so, and a batch some 2000 tokens.
+# What an engine gets in one call: some 16,000 tokens, which are many of its batches.
 _MOST_TEXTS, _MOST_BYTES = 256, 1 << 16
+_BYTES_PER_TOKEN = 4  # or so
 _SPECIAL_TOKENS = 4  # at most so many does a vocabulary add to a text, a space before it included
 
 
@@ -58,8 +59,11 @@ async def embed(engine: Engine, request: EmbedRequest, limit: int) -> Embedded:
     return Embedded(vectors, tokens, tuple(cut))
 
 
-def packed(texts: Sequence[str], *, most_texts: int = _MOST_TEXTS, most_bytes: int = _MOST_BYTES) -> list[range]:
-    """The places of ``texts`` that go to an engine together: no more than so many, of so many bytes, but one at least.
+def packed(
+    texts: Sequence[str | Sequence[int]], *, most_texts: int = _MOST_TEXTS, most_bytes: int = _MOST_BYTES
+) -> list[range]:
+    """The places of ``texts``, or of tokens, that go to an engine together: no more than so many, of so many bytes, but one at
+    least.
 
     >>> packed(["a", "b", "long text", "c"], most_texts=2, most_bytes=6)
     [range(0, 2), range(2, 3), range(3, 4)]
@@ -67,7 +71,7 @@ def packed(texts: Sequence[str], *, most_texts: int = _MOST_TEXTS, most_bytes: i
     parcels = []
     start = size = 0
     for place, text in enumerate(texts):
-        length = len(text.encode(errors="replace"))
+        length = len(text.encode(errors="replace")) if isinstance(text, str) else _BYTES_PER_TOKEN * len(text)
         if place > start and (place - start == most_texts or size + length > most_bytes):
             parcels.append(range(start, place))
             start, size = place, 0
