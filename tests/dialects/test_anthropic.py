@@ -19,8 +19,8 @@ TOOL = {"name": "get_weather", "description": "Weather", "input_schema": {"type"
 
 
 def decode(*turns: Any, fetched: dict[str, bytes] | None = None, **fields: Any) -> Messages:
-    body = {"model": "tiny", "max_tokens": 9, "messages": turns or [HELLO], **fields}
-    return Messages.decode(json.dumps(body).encode(), fetched or {})
+    body = {"model": "tiny", "max_tokens": 9, "messages": list(turns) or [HELLO], **fields}
+    return Messages.decode(body, fetched or {})
 
 
 def content(*blocks: Any, role: str = "user", **rest: Any) -> tuple[Message, ...]:
@@ -208,6 +208,7 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], why: str) -> None:
         ({"type": "url", "url": "https://example.org/a.pdf"}, "PDF documents are not supported"),
         ({"type": "file", "file_id": "file_1"}, "documents of the type file are not supported"),
         (None, r"messages\.0\.content\.0\.source is required"),
+        ({"type": "content", "content": [{"type": "document"}]}, r'a block of the type "document" cannot stand here'),
     ],
 )
 def test_documents_that_cannot_be_read_are_refused_by_name(source: Any, why: str) -> None:

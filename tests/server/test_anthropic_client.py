@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from pydantic import BaseModel
 from corral.store import Store
 from corral.tiny import TINY_FILE
 from tests.conftest import RunningServer, StartServer, start_server
+from tests.gguf.dialect_models import GEMMA3
+from tests.gguf.test_ollama_dialect import png
 from tests.server.test_faults import engines
+from tests.server.test_ollama_dialect import put as put_with_projector
 from tests.wire.test_replay import embedding_model, put
 from tests.wire.tinygo import put_tinygo
 
@@ -352,3 +356,31 @@ def test_an_answer_that_fills_the_context_says_so(client: anthropic.Anthropic) -
     answer = client.messages.create(model="tiny", messages=HELLO, max_tokens=64, extra_body=body)
     assert answer.stop_reason == "model_context_window_exceeded"
     assert answer.usage.output_tokens < 10
+
+
+def test_an_image_is_seen_as_the_native_api_shows_it(serve: StartServer, tmp_path: Path) -> None:
+    _, weights, projector = GEMMA3.write(tmp_path)
+    put_with_projector(Store(tmp_path / "models"), "eyes", weights, projector)
+    server = serve()
+    data, question = b64encode(png()).decode(), "Tell me of two friends"
+    greedy = {"temperature": 0, "num_predict": 12}
+    message = {"role": "user", "content": question, "images": [data]}
+    asked = {"model": "eyes", "messages": [message], "stream": False, "options": greedy}
+    native = httpx.post(f"{server.url}/api/chat", json=asked, timeout=60).json()
+    image: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    turn: Any = {"role": "user", "content": [image, {"type": "text", "text": question}]}
+    extra: Any = {"max_tokens": 12, "extra_body": {"temperature": 0}}
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as client:
+        answer = client.messages.create(model="eyes", messages=[turn], **extra)
+        assert text(answer) == native["message"]["content"]
+        read = answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0)
+        assert read == native["prompt_eval_count"]
+        call: Any = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+        result: Any = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [image]}
+        history: Any = [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result]},
+        ]
+        seen = client.messages.create(model="eyes", messages=history, **extra).usage
+        assert seen.input_tokens + (seen.cache_read_input_tokens or 0) > read

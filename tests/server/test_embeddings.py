@@ -18,6 +18,7 @@ import pytest
 from corral.config import Settings
 from corral.library import Library
 from corral.names import ModelName
+from corral.runtime.embedding import packed
 from corral.runtime.options import EngineWishes
 from corral.runtime.pool import planned_config
 from corral.store import Store
@@ -108,6 +109,23 @@ def test_many_texts_in_one_call_keep_their_order_and_are_what_they_are_alone(cli
         similar = together @ alone
         assert similar.argmax() == number
         assert similar[number] > 0.99999
+
+
+def test_a_list_longer_than_a_parcel_gives_what_its_parts_give(server: RunningServer, reference: Bert) -> None:
+    chosen = np.random.default_rng(9)
+    texts = [" ".join(chosen.choice(WORDS, chosen.integers(1, 6))) for _ in range(300)]
+    texts[280] = LONG
+    assert len(packed(texts)) == 2
+    answer = post(server, "/api/embed", input=texts).json()
+    together = np.array(answer["embeddings"])
+    assert answer["truncated_inputs"] == [280]
+    assert answer["prompt_eval_count"] == 512 - len(reference.tokens(LONG)) + sum(
+        map(len, map(reference.tokens, texts))
+    )
+    for size in (1, 7):
+        for start in (0, 250, 256, 290):
+            alone = np.array(post(server, "/api/embed", input=texts[start : start + size]).json()["embeddings"])
+            assert np.abs(alone - together[start : start + size]).max() < 1e-3
 
 
 def test_a_text_that_is_too_long_is_cut_and_the_answer_says_which(server: RunningServer, reference: Bert) -> None:

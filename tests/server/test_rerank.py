@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from corral.store import Store
+from corral.names import ModelName
+from corral.store import Manifest, MediaType, Store
+from corral.store.manifest import CONFIG_TYPE
 from corral.tiny import TINY_FILE
 from tests.conftest import RunningServer, start_server
 from tests.reranker import CONTEXT, WORDS, Reranker, tokens
@@ -31,9 +35,17 @@ def server(reranker: Reranker, tmp_path_factory: pytest.TempPathFactory) -> Iter
     store = Store(home / "models")
     put(store, "reranker", reranker.write(home / "reranker.gguf"), "bert", "", "F32")
     put(store, "tiny", TINY_FILE, "qwen3", "4.46M", "Q8_0")
+    put_claiming(store, home / "reranker.gguf")
     running = start_server(home, home / "models")
     yield running
     running.stop()
+
+
+def put_claiming(store: Store, weights: Path) -> None:
+    """The same file as Ollama lists it."""
+    config = json.dumps({"model_format": "gguf", "model_family": "bert", "capabilities": ["embedding"]}).encode()
+    manifest = Manifest(store.add_bytes(config, CONFIG_TYPE), (store.add_file(weights, MediaType.MODEL),))
+    store.write(ModelName.parse("claims"), manifest)
 
 
 def ask(server: RunningServer, path: str = "/v1/rerank", **body: Any) -> httpx.Response:
@@ -123,12 +135,13 @@ def test_a_model_that_is_not_here_is_not_found(server: RunningServer) -> None:
     assert ask(server, model="nothing").status_code == 404
 
 
-def test_a_reranker_says_what_it_is_and_does_nothing_else(server: RunningServer) -> None:
-    shown = httpx.post(f"{server.url}/api/show", json={"model": "reranker"}).json()
+@pytest.mark.parametrize("model", ["reranker", "claims"])
+def test_a_reranker_says_what_it_is_and_does_nothing_else(server: RunningServer, model: str) -> None:
+    shown = httpx.post(f"{server.url}/api/show", json={"model": model}).json()
     assert shown["capabilities"] == ["rerank"]
     listed = httpx.get(f"{server.url}/api/tags").json()["models"]
     assert {"rerank"} in [set(model["capabilities"]) for model in listed]
     for path, field in (("/api/embed", "input"), ("/api/generate", "prompt")):
-        answer = httpx.post(server.url + path, json={"model": "reranker", field: "Hello"})
+        answer = httpx.post(server.url + path, json={"model": model, field: "Hello"})
         assert answer.status_code == 400
         assert "does not support" in answer.json()["error"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from base64 import b64encode
+import sys
+from array import array
+from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -127,14 +129,16 @@ class LlamaEngine:
         return {"prompt_string": text, "multimodal_data": [b64encode(images[number]).decode() for number in order]}
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
-        answer = await self._ask("/v1/embeddings", {"input": list(inputs), "encoding_format": "float"})
+        # As text, numbers would cost more to write and read again than many a short text costs to embed.
+        answer = await self._ask("/v1/embeddings", {"input": list(inputs), "encoding_format": "base64"})
         rows = sorted(answer["data"], key=lambda row: row["index"])
         return Embeddings([_vector(row["embedding"]) for row in rows], answer["usage"]["prompt_tokens"])
 
     async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
         answer = await self._ask("/v1/rerank", {"query": query, "documents": list(documents)})
         rows = sorted(answer["results"], key=lambda row: row["index"])
-        return Scores(_vector([row["relevance_score"] for row in rows]), answer["usage"]["prompt_tokens"])
+        scores = [row["relevance_score"] for row in rows]  # ``null`` is what JSON has no number for
+        return Scores([math.nan if score is None else score for score in scores], answer["usage"]["prompt_tokens"])
 
     async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
         body = {"content": text, "add_special": add_special, "parse_special": True}
@@ -335,9 +339,12 @@ def _response_format(output: OutputFormat) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": output.schema}}
 
 
-def _vector(numbers: list[float | None]) -> list[float]:
-    """The engine writes ``null`` for what JSON has no number for."""
-    return [math.nan if number is None else number for number in numbers]
+def _vector(packed: str) -> list[float]:
+    """The numbers of 32 bits that base64 stands for, the lowest byte first."""
+    numbers = array("f", b64decode(packed))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
 
 
 def _piece(written: str | list[int]) -> bytes:

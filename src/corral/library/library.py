@@ -366,6 +366,8 @@ def _capabilities(
     if weights and weights.translation and facts:  # what could not be translated is not there, whatever is claimed
         there = {"vision": facts.has_vision, "audio": facts.has_audio}
         claimed = tuple(c for c in claimed if there.get(c, True))
+    if facts and facts.ranks:  # Ollama takes them for embedding models; vectors they have none
+        claimed = tuple(c for c in claimed if c not in ("embedding", "completion"))
     found = [*claimed, *(facts.capabilities if facts else ())]
     if how.use == "go":  # what the other template could do is not done
         found = [*claimed, *(c for c in found if c not in ("tools", "thinking"))]

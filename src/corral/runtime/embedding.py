@@ -11,6 +11,9 @@ from corral.engine.base import Embeddings, Engine
 from corral.errors import InputTooLong, InvalidRequest, PromptTooLong
 from corral.runtime.requests import EmbedRequest
 
+# What an engine gets in one call: some 16,000 tokens, which are many of its batches.
+_MOST_TEXTS, _MOST_BYTES = 256, 1 << 16
+_BYTES_PER_TOKEN = 4  # or so
 _SPECIAL_TOKENS = 4  # at most so many does a vocabulary add to a text, a space before it included
 
 
@@ -34,24 +37,54 @@ class _Fitted:
 
 
 async def embed(engine: Engine, request: EmbedRequest, limit: int) -> Embedded:
-    """The vectors of the texts of ``request``, none of which has more than ``limit`` tokens, all in one call.
+    """The vectors of the texts of ``request``, none of which has more than ``limit`` tokens.
 
-    Raises `InputTooLong` where nothing may be cut, and `InvalidRequest` when a vector is none.
+    The engine gets many at a time, which fill its batches, but not all of thousands: when the client hangs up, the rest is not
+    read. Raises `InputTooLong` where nothing may be cut, and `InvalidRequest` when a vector is none.
     """
-    fitted = await _fit(engine, request, limit, measure_all=False)
-    try:
-        found = await engine.embed(fitted.inputs)
-    except PromptTooLong as exc:  # a model that reads a text at once may read fewer tokens than its context has
-        fitted = await _fit(engine, request, min(limit, exc.num_ctx), measure_all=True)
-        found = await engine.embed(fitted.inputs)
-    return Embedded(_checked(found, request.dimensions), found.tokens, fitted.cut)
+    vectors: list[Sequence[float]] = []
+    cut: list[int] = []
+    tokens = 0
+    for places in packed(request.texts):
+        fitted = await _fit(engine, request, places, limit, measure_all=False)
+        try:
+            found = await engine.embed(fitted.inputs)
+        except PromptTooLong as exc:  # a model that reads a text at once may read fewer tokens than its context has
+            limit = min(limit, exc.num_ctx)
+            fitted = await _fit(engine, request, places, limit, measure_all=True)
+            found = await engine.embed(fitted.inputs)
+        vectors += _checked(found, request.dimensions)
+        cut += fitted.cut
+        tokens += found.tokens
+    return Embedded(vectors, tokens, tuple(cut))
 
 
-async def _fit(engine: Engine, request: EmbedRequest, limit: int, *, measure_all: bool) -> _Fitted:
+def packed(
+    texts: Sequence[str | Sequence[int]], *, most_texts: int = _MOST_TEXTS, most_bytes: int = _MOST_BYTES
+) -> list[range]:
+    """The places of ``texts``, or of tokens, that go to an engine together: no more than so many, of so many bytes, but one at
+    least.
+
+    >>> packed(["a", "b", "long text", "c"], most_texts=2, most_bytes=6)
+    [range(0, 2), range(2, 3), range(3, 4)]
+    """
+    parcels = []
+    start = size = 0
+    for place, text in enumerate(texts):
+        length = len(text.encode(errors="replace")) if isinstance(text, str) else _BYTES_PER_TOKEN * len(text)
+        if place > start and (place - start == most_texts or size + length > most_bytes):
+            parcels.append(range(start, place))
+            start, size = place, 0
+        size += length
+    return [*parcels, range(start, len(texts))] if texts else []
+
+
+async def _fit(engine: Engine, request: EmbedRequest, places: range, limit: int, *, measure_all: bool) -> _Fitted:
     """The texts as they are, or the tokens of what is left of them. No token is shorter than a byte, as a rule."""
     inputs: list[str | Sequence[int]] = []
     cut = []
-    for position, text in enumerate(request.texts):
+    for position in places:
+        text = request.texts[position]
         inputs.append(text)
         if not isinstance(text, str):
             if len(text) > limit and not request.truncate:

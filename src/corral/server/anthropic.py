@@ -9,6 +9,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.dialects import gojson
 from corral.dialects.anthropic import models
 from corral.dialects.anthropic.answers import Encoder
 from corral.dialects.anthropic.requests import Messages
@@ -65,7 +66,7 @@ async def list_models(request: Request) -> Response:
 
 
 async def _asked(request: Request, *, count_only: bool = False) -> tuple[Messages, ChatRequest]:
-    wanted = Messages.decode(await request.body(), {}, count_only=count_only)
+    wanted = Messages.decode(gojson.parse(await request.body()), {}, count_only=count_only)
     spec = await spec_of(request, wanted.model, empty=InvalidRequest("model is required"))
     if "completion" not in spec.capabilities:
         raise NotSupported(f"{quoted(wanted.model)} does not support chat")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from anyio.lowlevel import checkpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,12 +26,15 @@ async def embed(request: Request) -> Response:
     asked = await _asked(request, wanted, empty=Refusal(404, "model '' not found"))
     embedded = await _embedded(request, asked)
     if not asked.texts:
-        return Response(embeddings(wanted.model, embedded, 0), media_type=JSON)
+        return Response(b"".join(embeddings(wanted.model, embedded, 0)), media_type=JSON)
     headers = ignored_header(asked.options.ignored)
     if embedded.cut:
         headers["x-corral-truncated-inputs"] = str(len(embedded.cut))
-    body = embeddings(wanted.model, embedded, time.monotonic_ns() - started_ns)
-    return Response(body, headers=headers, media_type=JSON)
+    pieces = []
+    for piece in embeddings(wanted.model, embedded, time.monotonic_ns() - started_ns):
+        pieces.append(piece)
+        await checkpoint()
+    return Response(b"".join(pieces), headers=headers, media_type=JSON)
 
 
 async def embed_prompt(request: Request) -> Response:

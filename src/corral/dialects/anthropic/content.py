@@ -157,7 +157,7 @@ def _shown(block: Block, where: str, fetched: Fetched) -> tuple[str, list[bytes]
             return _document(block, where, fetched)
         case "search_result":
             title, source = _string(block, "title", where), _string(block, "source", where)
-            text, _ = _several(block.get("content"), f"{where}.content", fetched)
+            text, _ = _several(block.get("content"), f"{where}.content", fetched, only=("text",))
             return f"<search_result>\n<title>{title}</title>\n<source>{source}</source>\n{text}\n</search_result>\n", []
         case "tool_reference":
             return f"The tool {_string(block, 'tool_name', where)} can be used.\n", []
@@ -168,12 +168,19 @@ def _shown(block: Block, where: str, fetched: Fetched) -> tuple[str, list[bytes]
             )
 
 
-def _several(content: object, where: str, fetched: Fetched) -> tuple[str, list[bytes]]:
-    """A text, or a list of blocks, as text and images."""
+def _several(
+    content: object, where: str, fetched: Fetched, only: Sequence[str] | None = None
+) -> tuple[str, list[bytes]]:
+    """A text, or a list of blocks, as text and images. ``only`` are the types that may stand here; else all that can be shown."""
     if content is None or isinstance(content, str):
         return content or "", []
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise InvalidRequest(f"{where}: expected a string or a list of blocks, got {kind(content)}")
+    wrong = next((block.get("type") for block in content if only and block.get("type") not in only), None)
+    if only and wrong is not None:
+        raise InvalidRequest(
+            f"{where}: a block of the type {quoted(str(wrong))} cannot stand here; use {' or '.join(only)}"
+        )
     shown = [_shown(block, f"{where}.{number}", fetched) for number, block in enumerate(content)]
     return "".join(text for text, _ in shown), [image for _, images in shown for image in images]
 
@@ -204,7 +211,7 @@ def _document(block: Block, where: str, fetched: Fetched) -> tuple[str, list[byt
         case "base64" if media_type == "text/plain":
             text = media.decoded(_string(source, "data", f"{where}.source"), "document").decode(errors="replace")
         case "content":
-            text, images = _several(source.get("content"), f"{where}.source.content", fetched)
+            text, images = _several(source.get("content"), f"{where}.source.content", fetched, only=("text", "image"))
         case other:
             what = (
                 "PDF documents"

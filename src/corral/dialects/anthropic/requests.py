@@ -43,9 +43,12 @@ class Messages:
     ignored: tuple[str, ...]
 
     @classmethod
-    def decode(cls, body: bytes, fetched: Fetched, *, count_only: bool = False) -> Messages:
-        """Raises `InvalidRequest`. ``fetched`` are the images behind links; ``count_only`` needs no ``max_tokens``."""
-        fields = Fields.of(gojson.parse(body), "MessagesRequest")
+    def decode(cls, body: object, fetched: Fetched, *, count_only: bool = False) -> Messages:
+        """Of the JSON of a body. ``fetched`` are the images behind its links; ``count_only`` needs no ``max_tokens``.
+
+        Raises `InvalidRequest`.
+        """
+        fields = Fields.of(body, "MessagesRequest")
         model, max_tokens, stream = fields.string("model"), fields.integer("max_tokens"), fields.boolean("stream")
         messages, stops = fields.array("messages", "[]anthropic.MessageParam"), _stops(fields)
         tools = fields.array("tools", "[]anthropic.Tool") or []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from corral.dialects import gojson
 from corral.dialects.gojson import Fields, dumps
@@ -13,6 +15,8 @@ from corral.library import ModelSpec
 from corral.runtime.embedding import Embedded
 from corral.runtime.options import parse_options
 from corral.runtime.requests import EmbedRequest
+
+_AT_ONCE = 64  # vectors that are written together: a few milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +80,25 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def embeddings(model: str, embedded: Embedded, total_ns: int) -> bytes:
-    """The answer of ``/api/embed``. ``truncated_inputs`` is not in Ollama, which does not say what it has cut."""
+def embeddings(model: str, embedded: Embedded, total_ns: int) -> Iterator[bytes]:
+    """The answer of ``/api/embed``, piece by piece, so that writing thousands of vectors keeps nobody else waiting.
+
+    ``truncated_inputs`` is not in Ollama, which does not say what it has cut.
+    """
+    yield b'{"model":%s,"embeddings":[' % dumps(model)
+    for start in range(0, len(embedded.vectors), _AT_ONCE):
+        piece = orjson.dumps(embedded.vectors[start : start + _AT_ONCE])
+        yield (b"," if start else b"") + piece[1:-1]
     rest = {
         "total_duration": total_ns,
         "load_duration": embedded.load_ns,
         "prompt_eval_count": embedded.tokens,
         "truncated_inputs": list(embedded.cut),
     }
-    vectors = b",".join(_numbers(vector) for vector in embedded.vectors)
     told = b"".join(b',"%s":%s' % (name.encode(), dumps(value)) for name, value in rest.items() if value)
-    return b'{"model":%s,"embeddings":[%s]%s}' % (dumps(model), vectors, told)
+    yield b"]%s}" % told
 
 
 def embedding(embedded: Embedded) -> bytes:
     """The answer of ``/api/embeddings``: the engine's numbers with all their digits."""
     return dumps({"embedding": embedded.vectors[0] if embedded.vectors else []})
-
-
-def _numbers(vector: Sequence[float]) -> bytes:
-    """Nine digits each, which tell a number of 32 bits from all others."""
-    return ("[" + ",".join(["%.9g"] * len(vector)) % tuple(vector) + "]").encode()
