@@ -21,7 +21,9 @@ from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
 from corral.library import Library
 from corral.logs import request_id
+from corral.media import Converter
 from corral.registry import Outside, PullThrough, Transfers
+from corral.runtime.media import MediaReader
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server import blobs, creation, distribution, embedding, native, openai, operations, transfers
@@ -78,13 +80,15 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
             await to_thread.run_sync(library.store.tidy)
         async with (
             EnginePool(settings, worker) as pool,
+            Converter(settings.image_max_bytes, settings.image_max_pixels) as converter,
             Transfers(
                 library.store, Outside.of(settings), prune=not settings.no_prune, memory_bytes=total_memory_bytes()
             ) as transfers,
         ):
             await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
-            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight, requests)
+            sessions = Sessions(pool, MediaReader.of(settings, converter))
+            app.state.corral = State(settings, library, transfers, through, pool, sessions, inflight, requests)
             yield
 
     app = FastAPI(
