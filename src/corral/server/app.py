@@ -30,6 +30,7 @@ from corral.server import blobs, creation, distribution, embedding, native, open
 from corral.server.asked import Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
+from corral.server.media import RemoteImages
 from corral.server.middleware import REQUEST_ID, Entrance
 from corral.server.refusing import JSON, error_body, refuse, refuse_route
 from corral.server.state import State
@@ -81,6 +82,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         async with (
             EnginePool(settings, worker) as pool,
             Converter(settings.image_max_bytes, settings.image_max_pixels) as converter,
+            RemoteImages.of(settings) as remote_images,
             Transfers(
                 library.store, Outside.of(settings), prune=not settings.no_prune, memory_bytes=total_memory_bytes()
             ) as transfers,
@@ -88,7 +90,9 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
             await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
             sessions = Sessions(pool, MediaReader.of(settings, converter))
-            app.state.corral = State(settings, library, transfers, through, pool, sessions, inflight, requests)
+            app.state.corral = State(
+                settings, library, transfers, through, pool, sessions, inflight, requests, remote_images
+            )
             yield
 
     app = FastAPI(
