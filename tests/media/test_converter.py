@@ -15,8 +15,7 @@ from anyio import to_thread
 from PIL import Image
 
 from corral.errors import InvalidRequest
-from corral.media import Converter
-from corral.media.converter import WORKER
+from corral.media.converter import WORKER, Converter
 from corral.media.pictures import MOST_SEEN_PIXELS
 
 pytestmark = pytest.mark.anyio

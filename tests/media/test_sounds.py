@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from corral.errors import InvalidRequest
-from corral.media import kind_of, plain_sound
+from corral.media.kinds import kind_of
+from corral.media.sounds import plain_sound
 
 MANY = 1 << 30
 

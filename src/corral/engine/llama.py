@@ -37,7 +37,7 @@ from corral.engine.base import (
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
 from corral.errors import EngineCrashed, EngineError, EngineRefused, PromptTooLong
-from corral.media import kind_of
+from corral.media.kinds import kind_of
 from corral.parsing import StopMatcher
 
 _DYING_S = 1.0

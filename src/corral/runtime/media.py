@@ -10,7 +10,9 @@ from anyio import to_thread
 from corral.config import Settings
 from corral.engine.base import Message
 from corral.errors import InvalidRequest
-from corral.media import Converter, kind_of, plain_sound
+from corral.media.converter import Converter
+from corral.media.kinds import kind_of
+from corral.media.sounds import plain_sound
 from corral.runtime.conversations import check_media
 from corral.runtime.requests import ChatRequest, GenerateRequest
 

@@ -21,7 +21,7 @@ from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
 from corral.library import Library
 from corral.logs import request_id
-from corral.media import Converter
+from corral.media.converter import Converter
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.media import MediaReader
 from corral.runtime.pool import EnginePool

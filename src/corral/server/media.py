@@ -17,7 +17,7 @@ from starlette.requests import Request
 from corral.config import Settings
 from corral.dialects.media import Fetched, links
 from corral.errors import InvalidRequest, RegistryError
-from corral.media import kind_of
+from corral.media.kinds import kind_of
 from corral.registry import Reach
 from corral.registry.transport import Transport, joined, parts_of, read_all, shown
 from corral.server.state import State
