@@ -15,7 +15,7 @@ ORDER = [
     {"errors"},
     {"names", "durations", "logs"},
     {"config", "parsing", "parameters"},
-    {"gguf", "modelfile"},
+    {"gguf", "modelfile", "media"},
     {"convert", "templates"},
     {"store"},
     {"registry"},

@@ -8,6 +8,7 @@ refused, and so is a value that the setting cannot have: nobody should wonder wh
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -104,6 +105,22 @@ def _count(lowest: int) -> Callable[[str], int]:
     return parse
 
 
+def _size(text: str) -> int:
+    """Bytes; with a unit, thousands or 1024s of them.
+
+    >>> _size("32MiB"), _size("1.5 GB"), _size("4096")
+    (33554432, 1500000000, 4096)
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError("expected bytes, for example 33554432 or 32MiB")
+    number, unit, binary = found.groups()
+    size = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
+    if size < 1:
+        raise ValueError("expected 1 byte or more")
+    return size
+
+
 def _origins(text: str) -> tuple[str, ...]:
     found = tuple(origin.strip() for origin in text.split(",") if origin.strip())
     for origin in found:
@@ -156,6 +173,13 @@ def _choice(*allowed: str) -> Callable[[str], str]:
         return value
 
     return parse
+
+
+def _fetching(text: str) -> str:
+    try:
+        return "internet" if _switch(text) else "off"
+    except ValueError:
+        return _choice("off", "internet", "networks")(text)
 
 
 def _mirrors(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -266,6 +290,17 @@ class Settings:
         "Let users on other machines pull from and push to registries in private networks and on this machine.",
     )
     offline: bool = _setting(False, _switch, "Connect to no other machine: no pull, no push.")
+    image_max_bytes: int = _setting(32 << 20, _size, "Largest image that a request may bring, in bytes, or as 32MiB.")
+    image_max_pixels: int = _setting(
+        64_000_000, _count(1), "Most pixels that an image may have, width times height, in the file as it was sent."
+    )
+    audio_max_bytes: int = _setting(64 << 20, _size, "Largest sound that a request may bring, in bytes, or as 64MiB.")
+    audio_max_length: float = _setting(3600.0, _timeout, "Longest sound that a request may bring; 0 is no limit.")
+    fetch_images: str = _setting(
+        "off",
+        _fetching,
+        "Fetch images that a request only links to: off; internet, from public addresses; networks, from private ones too.",
+    )
     idle_exit: float = _setting(
         FOREVER_S, _duration, "End the server after this long without a request and a loaded model."
     )

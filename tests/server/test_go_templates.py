@@ -15,6 +15,7 @@ from corral.tiny import TINY_FILE
 from tests.conftest import RunningServer, StartServer, start_server
 from tests.wire.tinygo import TEMPLATE, put_tinygo
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 GREEDY = {"temperature": 0, "num_predict": 60}
 WEATHER = {
     "type": "function",
@@ -260,11 +261,10 @@ def test_a_beginning_that_the_engine_writes_is_not_written_twice(server: Running
 
 
 def test_an_image_for_a_model_that_cannot_see_is_refused(server: RunningServer) -> None:
-    image = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     for path, body in (
-        ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": [image]}]}),
-        ("/api/generate", {"prompt": "x", "images": [image]}),
-        ("/api/generate", {"prompt": "x", "images": [image], "raw": True}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": [PIXEL]}]}),
+        ("/api/generate", {"prompt": "x", "images": [PIXEL]}),
+        ("/api/generate", {"prompt": "x", "images": [PIXEL], "raw": True}),
     ):
         status, (line,) = post(server, path, body)
         assert (status, line["error"]) == (400, '"tinygo" does not support images')
@@ -272,7 +272,7 @@ def test_an_image_for_a_model_that_cannot_see_is_refused(server: RunningServer) 
 
 def test_an_image_reaches_the_engine_of_a_model_that_says_it_can_see(server: RunningServer) -> None:
     """This one only says so: that the engine refuses the image shows that it was understood as one."""
-    turns = [{"role": "user", "content": "What is this?", "images": ["iVBORw0KGgo="]}]
+    turns = [{"role": "user", "content": "What is this?", "images": [PIXEL]}]
     assert "[img-0]What is this?" in prompt_of(server, "/api/chat", model="claims", messages=turns)
     status, (line,) = post(server, "/api/chat", {"model": "claims", "messages": turns})
     assert status == 400

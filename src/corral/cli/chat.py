@@ -17,6 +17,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from corral.cli.answering import notices, print_answer, timings
+from corral.cli.attachments import attached, begins_with_file
 from corral.cli.background import client_with_server
 from corral.cli.console import print_models, print_sections
 from corral.cli.models import sections
@@ -40,6 +41,7 @@ Commands:
   /bye            End
   /?, /help       This help
 
+Files that a message names go along, if the model sees or hears: What is on ./photo.jpg?
 Use \"\"\" to begin and end a message of several lines. Ctrl-C stops an answer, Ctrl-D ends the chat."""
 SET_HELP = """\
   /set parameter NAME VALUE...   Set a parameter
@@ -77,7 +79,7 @@ def chat(session: Session, settings: Settings) -> None:
     while True:
         try:
             typed = prompt.ask()
-            if typed.is_command:
+            if typed.is_command and not begins_with_file(typed.text, session.details):
                 _command(state, typed.text)
                 prompt.history = _history(state)
             elif typed.text.strip():
@@ -141,7 +143,14 @@ def _history(state: Chat) -> History:
 
 def _answer(state: Chat, text: str) -> None:
     """Ask, print, and remember both only when the answer is whole."""
-    question = {"role": "user", "content": text}
+    try:
+        prompt = attached(text, state.session.details)
+    except CorralError as exc:
+        click.echo(f"Error: {exc}\n", err=True)
+        return
+    question: dict[str, Any] = {"role": "user", "content": prompt.text}
+    if prompt.images:
+        question["images"] = prompt.images
     system = [{"role": "system", "content": state.system}] if state.system else []
     body = {**state.session.common(), "messages": [*system, *state.messages, question]}
     try:

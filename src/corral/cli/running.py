@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import click
 
 from corral.cli.answering import notices, print_answer, timings
+from corral.cli.attachments import Prompt, attached
 from corral.cli.background import client_with_server
-from corral.client import Client
+from corral.client import Client, Document
 from corral.config import load_settings
 from corral.durations import parse_duration
 from corral.errors import InvalidRequest, ServerError
@@ -131,6 +133,8 @@ def run_command(
 ) -> None:
     """Answer PROMPT (and what comes by a pipe, before it) with MODEL; without either, chat.
 
+    Files that PROMPT names go along, if MODEL sees or hears: corral run MODEL "What is on ./photo.jpg?"
+
     stdout gets the answer, of an embedding model the vector as JSON. Thoughts are shown on a terminal; when stdout is a pipe
     or a file they go to stderr.
     """
@@ -194,12 +198,20 @@ def _vector(session: Session, text: str, wanted: dict[str, Any]) -> None:
         click.echo("(the text is longer than the context of the model: its end was left out)", err=True)
 
 
-def _one_answer(session: Session, prompt: str) -> None:
-    answer = print_answer(
-        session.client.generate({**session.common(), "prompt": prompt}), show_thinking=session.show_thinking
-    )
+def _one_answer(session: Session, text: str) -> None:
+    prompt = attached(text, session.details)
+    answer = print_answer(_asked(session, prompt), show_thinking=session.show_thinking)
     click.echo()
     for notice in notices(answer.end):
         click.echo(f"({notice})", err=True)
     if session.verbose:
         click.echo(timings(answer.end), err=True)
+
+
+def _asked(session: Session, prompt: Prompt) -> Generator[Document, None, None]:
+    body = session.common()
+    if prompt.images and not prompt.text:  # an empty prompt would only load the model
+        return session.client.chat({**body, "messages": [{"role": "user", "content": "", "images": prompt.images}]})
+    return session.client.generate(
+        {**body, "prompt": prompt.text, **({"images": prompt.images} if prompt.images else {})}
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from corral.errors import InvalidRequest
 
@@ -12,25 +13,50 @@ Fetched = Mapping[str, bytes]  # by link
 
 
 def links(body: object) -> Iterator[str]:
-    """The links in the JSON of a request that stand where an image may: each is to be fetched before it is decoded."""
-    if isinstance(body, dict):
-        for key, value in body.items():
-            if key in ("image_url", "url") and isinstance(value, str) and value.startswith(("http://", "https://")):
-                yield value
+    """The links in the JSON of a request that stand where an image may: each is to be fetched before it is decoded.
+
+    Only parts of messages that say they are images are looked at: an address that a tool was called with, or that stands in a
+    schema, is nobody's to fetch.
+
+    >>> list(links([{"type": "image_url", "image_url": {"url": "http://a/b.png"}}, {"url": "http://a/c"}]))
+    ['http://a/b.png']
+    """
+    left = [body]
+    while left:
+        item = left.pop()
+        if isinstance(item, list):
+            left += reversed(item)
+        elif isinstance(item, dict):
+            url = _image_url(item)
+            if is_link(url):
+                yield url
             else:
-                yield from links(value)
-    elif isinstance(body, list):
-        for item in body:
-            yield from links(item)
+                left += reversed(item.values())
+
+
+def is_link(url: object) -> TypeGuard[str]:
+    """Whether ``url`` leads to another machine, and does not bring its bytes along."""
+    return isinstance(url, str) and url[:8].lower().startswith(("http://", "https://"))
+
+
+def _image_url(part: Mapping[object, object]) -> object:
+    """The address in a part of a message: of OpenAI's chats, of its responses, of Anthropic's messages."""
+    match part.get("type"), part:
+        case "image_url" | "input_image", {"image_url": str(url) | {"url": str(url)}}:
+            return url
+        case "image", {"source": {"type": "url", "url": str(url)}}:
+            return url
+    return None
 
 
 def image(url: str, fetched: Fetched) -> bytes:
     """The bytes of an image: of a ``data:`` URL, or fetched. Raises `InvalidRequest`."""
-    if url.startswith(("http://", "https://")):
+    if is_link(url):
         if url in fetched:
             return fetched[url]
         raise InvalidRequest(
-            "image URLs are not currently supported, please use base64 encoded data instead: this server does not fetch them"
+            "image URLs are not currently supported, please use base64 encoded data instead: "
+            "this server fetches images only if its owner sets CORRAL_FETCH_IMAGES=1"
         )
     head, comma, data = url.partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):

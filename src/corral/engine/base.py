@@ -79,6 +79,11 @@ class Conversation:
     thinking: bool | None = None
     effort: str | None = None
 
+    @property
+    def media(self) -> tuple[bytes, ...]:
+        """All images and sounds, in the order in which the prompt has them."""
+        return tuple(data for message in self.messages for data in (*message.images, *message.audio))
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -158,8 +163,9 @@ class Thoughts:
 class CompletionCall:
     """A text, or tokens, to be continued as they stand.
 
-    ``images`` are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts`` the answer is told from its
-    thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens that are text here.
+    ``images``, sounds among them, are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts``
+    the answer is told from its thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens
+    that are text here.
     """
 
     prompt: str | tuple[int, ...]
@@ -280,11 +286,17 @@ class Engine(Protocol):
     async def pieces(self, text: str, *, add_special: bool = False) -> list[tuple[int, bytes]]:
         """The tokens of ``text``, each with its own bytes."""
 
+    async def media_tokens(self, data: bytes) -> int:
+        """The most tokens of a prompt that an image or a sound takes, with what the engine writes around it; seldom fewer.
+
+        Raises `EngineRefused` for bytes that it cannot read.
+        """
+
     async def detokenise(self, tokens: Sequence[int]) -> str:
         """The text of ``tokens``. Raises `InvalidRequest` for one that is not in the vocabulary."""
 
     async def apply_template(self, conversation: Conversation) -> str:
-        """The prompt that `chat` would complete."""
+        """The prompt that `chat` would complete; images and sounds have placeholders as in a `CompletionCall`."""
 
     async def beginning(self) -> str:
         """The text of the token that the engine puts before every prompt; empty if it puts none."""

@@ -6,6 +6,7 @@ server closes them after a streamed answer, and says so too late for a pool of c
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import sys
@@ -14,6 +15,7 @@ from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import anyio
@@ -38,9 +40,11 @@ from corral.engine.base import (
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
 from corral.errors import EngineCrashed, EngineError, EngineRefused, InvalidRequest, PromptTooLong
+from corral.media.kinds import kind_of
 from corral.parsing import StopMatcher
 
 _DYING_S = 1.0
+_COUNTS_KEPT = 4096
 # Most embedding models read a text at once; what they cannot read so is refused with a text of status 500.
 _LARGER_THAN_BATCH = re.compile(r"input \(([0-9]+) tokens\) is too large to process.*batch size: ([0-9]+)\)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\[img-([0-9]{1,6})\]")
@@ -56,6 +60,8 @@ class LlamaEngine:
         self._beginning: str | None = None
         self._end_of_turn: str | None = None
         self._num_tokens: int | None = None
+        self._marker: str | None = None
+        self._media_tokens: dict[bytes, int] = {}
 
     @property
     def config(self) -> EngineConfig:
@@ -124,9 +130,28 @@ class LlamaEngine:
         raise await self._crashed("the engine ended the answer too early")
 
     async def _with_images(self, prompt: str, images: Sequence[bytes]) -> dict[str, Any]:
-        marker = str((await self._get("/props"))["media_marker"])
-        text, order = with_markers(prompt, len(images), marker)
+        text, order = with_markers(prompt, len(images), await self._media_marker())
         return {"prompt_string": text, "multimodal_data": [b64encode(images[number]).decode() for number in order]}
+
+    async def _media_marker(self) -> str:
+        if self._marker is None:
+            self._marker = str((await self._get("/props"))["media_marker"])
+        return self._marker
+
+    async def media_tokens(self, data: bytes) -> int:
+        key = sha256(data).digest()
+        if key not in self._media_tokens:
+            heard = kind_of(data).holds == "audio"
+            with_it = Message("user", "a", images=() if heard else (data,), audio=(data,) if heard else ())
+            counts = [await self._count(Message("user", "a")), await self._count(with_it)]
+            if len(self._media_tokens) >= _COUNTS_KEPT:
+                self._media_tokens.clear()
+            self._media_tokens[key] = counts[1] - counts[0]
+        return self._media_tokens[key]
+
+    async def _count(self, message: Message) -> int:
+        body = _conversation(Conversation((message,)))
+        return int((await self._ask("/v1/chat/completions/input_tokens", body))["input_tokens"])
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
         # As text, numbers would cost more to write and read again than many a short text costs to embed.
@@ -166,7 +191,8 @@ class LlamaEngine:
         return self._num_tokens
 
     async def apply_template(self, conversation: Conversation) -> str:
-        return str((await self._ask("/apply-template", _conversation(conversation)))["prompt"])
+        prompt = str((await self._ask("/apply-template", _conversation(conversation)))["prompt"])
+        return with_placeholders(prompt, await self._media_marker()) if conversation.media else prompt
 
     async def beginning(self) -> str:
         if self._beginning is None:
@@ -233,6 +259,16 @@ def with_markers(prompt: str, num_images: int, marker: str) -> tuple[str, list[i
     order = [number for found in _PLACEHOLDER.findall(prompt) if (number := int(found)) < num_images]
     text = _PLACEHOLDER.sub(lambda found: marker if int(found[1]) < num_images else found[0], prompt)
     return text, order
+
+
+def with_placeholders(prompt: str, marker: str) -> str:
+    """``prompt`` with a numbered placeholder for each of the engine's markers.
+
+    >>> with_placeholders("<image> and <image>", "<image>")
+    '[img-0] and [img-1]'
+    """
+    numbers = itertools.count()
+    return re.sub(re.escape(marker), lambda _: f"[img-{next(numbers)}]", prompt)
 
 
 class _ServerSentEvents:
@@ -354,6 +390,10 @@ def _piece(written: str | list[int]) -> bytes:
 
 def _refusal(body: bytes, status: int) -> EngineError | PromptTooLong:
     """What an error answer says."""
+    if status == 413:
+        return EngineRefused(
+            "the images and sounds of the request are more than the engine takes at once; send less", 413
+        )
     try:
         error = orjson.loads(body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):

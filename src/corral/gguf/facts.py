@@ -96,6 +96,26 @@ def model_facts(file: GgufFile) -> ModelFacts:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ProjectorFacts:
+    """What a projector turns into tokens."""
+
+    sees: bool
+    hears: bool
+
+
+def projector_facts(file: GgufFile) -> ProjectorFacts:
+    """The facts of a projector. One that says nothing of itself sees, as the oldest ones do.
+
+    The sounds of Gemma 3n are not heard: its encoder is listed, and no engine has it.
+    """
+    metadata = file.metadata
+    hears = metadata.get("clip.vision.projector_type") != "gemma3nv" and any(
+        value is True for key, value in metadata.items() if key.endswith(".has_audio_encoder")
+    )
+    return ProjectorFacts(metadata.get("clip.has_vision_encoder") is True or not hears, hears)
+
+
 def human_count(count: int) -> str:
     """``count`` as lists of models show it.
 

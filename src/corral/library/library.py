@@ -12,7 +12,17 @@ import orjson
 
 from corral.config import GoTemplates
 from corral.errors import CorralError, CorruptManifest, GgufError, ModelNotFound, NotSupported, StoreError
-from corral.gguf import ArraySummary, Float32, ModelFacts, model_facts, parts_in_order, read_gguf, read_parts
+from corral.gguf import (
+    ArraySummary,
+    Float32,
+    ModelFacts,
+    ProjectorFacts,
+    model_facts,
+    parts_in_order,
+    projector_facts,
+    read_gguf,
+    read_parts,
+)
 from corral.gguf.ollama import Translation, as_translated, translation
 from corral.library.description import Details, ModelDetails, ModelSpec, ModelSummary
 from corral.library.prompting import Prompting, prompting
@@ -50,6 +60,14 @@ class _Weights:
     refusal: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Projector:
+    """What the file says that turns images and sounds into tokens."""
+
+    facts: ProjectorFacts
+    translation: Translation | None = None
+
+
 class Library:
     """The models of one store. Methods block on files; safe to call from threads."""
 
@@ -58,6 +76,7 @@ class Library:
         self.store = store
         self._go_templates = go_templates
         self._facts: dict[tuple[str, int, int], _Weights] = {}
+        self._projectors: dict[tuple[str, int, int], _Projector] = {}
         self._specs: dict[ModelName, tuple[tuple[int, int], ModelSpec]] = {}
 
     def list(self) -> list[ModelSummary]:
@@ -215,6 +234,7 @@ class Library:
         if facts is not None and facts.is_adapter:
             raise CorruptManifest(f'the weights of "{entry.name.short}" are an adapter, not a model')
         details = _details(models[-1], contents.config, facts)
+        projector = self._projector_of(projectors[0]) if projectors else None
         how = prompting(
             contents.template or None,  # an empty one is none: so a model gets rid of a template that it inherits
             facts.chat_template if facts else None,
@@ -235,12 +255,12 @@ class Library:
             system=contents.system or None,
             parameters=contents.parameters,
             messages=contents.messages,
-            capabilities=_capabilities(contents, found, bool(projectors), how),
+            capabilities=_capabilities(contents, found, projector, how),
             details=details,
             facts=facts,
             size=entry.manifest.size,
             translation=found.translation if found else None,
-            projector_translation=_projector_translation(projectors),
+            projector_translation=projector.translation if projector else None,
             refusal=found.refusal if found else "",
         )
 
@@ -303,6 +323,14 @@ class Library:
             facts = self._facts[key] = _weights_as_loaded(weights)
         return facts
 
+    def _projector_of(self, path: Path) -> _Projector:
+        status = path.stat()
+        key = (path.name, status.st_size, status.st_mtime_ns)
+        found = self._projectors.get(key)
+        if found is None:
+            found = self._projectors[key] = _projector(path)
+        return found
+
 
 def _weights_as_loaded(weights: tuple[Path, ...]) -> _Weights:
     file = read_parts(weights, arrays=False)
@@ -319,13 +347,16 @@ def _weights_as_loaded(weights: tuple[Path, ...]) -> _Weights:
     return _Weights(replace(facts, parameter_count=stored.parameter_count), found)
 
 
-def _projector_translation(projectors: Sequence[Path]) -> Translation | None:
-    """What the projector needs before it is loaded. One that is damaged is the engine's to complain of."""
+def _projector(path: Path) -> _Projector:
+    """What a projector can, and what it needs before it is loaded. One that is damaged is the engine's to complain of."""
+    facts = ProjectorFacts(sees=True, hears=False)
     try:
-        return translation(read_gguf(projectors[0], arrays=False)) if projectors else None
+        file = read_gguf(path, arrays=False)
+        facts = projector_facts(file)
+        return _Projector(facts, translation(file))
     except (GgufError, NotSupported) as exc:
-        logger.debug("%s is left as it is: %s", projectors[0].name, exc)
-        return None
+        logger.debug("%s is left as it is: %s", path.name, exc)
+        return _Projector(facts)
 
 
 def _used_template(spec: ModelSpec) -> str:
@@ -358,7 +389,7 @@ def _weights(files: Sequence[Path], name: ModelName) -> tuple[Path, ...]:
 
 
 def _capabilities(
-    contents: _Contents, weights: _Weights | None, has_projector: bool, how: Prompting
+    contents: _Contents, weights: _Weights | None, projector: _Projector | None, how: Prompting
 ) -> tuple[str, ...]:
     """By the rules of Ollama's ``show``, the same wherever a model is looked at."""
     facts = weights.facts if weights else None
@@ -371,8 +402,8 @@ def _capabilities(
     found = [*claimed, *(facts.capabilities if facts else ())]
     if how.use == "go":  # what the other template could do is not done
         found = [*claimed, *(c for c in found if c not in ("tools", "thinking"))]
-    if has_projector:
-        found.append("vision")
+    if projector:
+        found += [name for name, has in (("vision", projector.facts.sees), ("audio", projector.facts.hears)) if has]
     found += how.capabilities
     return tuple(dict.fromkeys(found))
 

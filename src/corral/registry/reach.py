@@ -48,7 +48,7 @@ def check(address: str, reach: Reach) -> None:
     if reach is Reach.INTERNET and not ip.is_global:
         raise OutOfReach(
             f"{address} is an address of a private network, which is not connected to for other machines; "
-            "the owner of the server can allow it with CORRAL_PRIVATE_REGISTRIES=1"
+            "the owner of the server can allow it: CORRAL_PRIVATE_REGISTRIES=1 for models, CORRAL_FETCH_IMAGES=networks for images"
         )
 
 

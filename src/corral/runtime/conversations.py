@@ -21,10 +21,20 @@ def conversation_of(
         raise NotSupported(f"{name} does not support thinking")
     if tools and "tools" not in capabilities:
         raise NotSupported(f"{request.spec.name} does not support tools")
-    if any(message.images for message in messages) and "vision" not in capabilities:
-        found = request.spec.translation
-        raise NotSupported(f"{name} does not support images{f': {found.lacks}' if found and found.lacks else ''}")
+    check_media(request, messages)
     return Conversation(messages, tools, *_thinking(request))
+
+
+def check_media(request: GenerationRequest, messages: tuple[Message, ...]) -> None:
+    """Raise `NotSupported` where there are images or sounds that the model cannot see or hear."""
+    capabilities, found = request.spec.capabilities, request.spec.translation
+    why = f": {found.lacks}" if found and found.lacks else ""
+    for what, has, capability in (
+        ("images", any(message.images for message in messages), "vision"),
+        ("audio", any(message.audio for message in messages), "audio"),
+    ):
+        if has and capability not in capabilities:
+            raise NotSupported(f"{quoted(request.model)} does not support {what}{why}")
 
 
 def _thinking(request: GenerationRequest) -> tuple[bool | None, str | None]:
@@ -57,6 +67,6 @@ def prompt_conversation(request: GenerateRequest) -> Conversation:
     messages = (
         *((Message("system", system),) if system else ()),
         *(Message(role, content) for role, content in examples),
-        Message("user", request.prompt, images=request.images),
+        Message("user", request.prompt, images=request.images, audio=request.audio),
     )
     return conversation_of(request, messages, ())

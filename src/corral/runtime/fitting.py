@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 from corral.engine.base import Batch, Conversation, Engine, Finished, Sampling
 from corral.errors import PromptTooLong
 
+_PLACEHOLDER = re.compile(r"\[img-[0-9]{1,6}\]")
 Prompt = Callable[[Conversation], Awaitable[str]]
 Answer = Callable[[Conversation, Sampling], AsyncGenerator[Batch, None]]
 
@@ -45,14 +47,35 @@ async def fitted_chat(
             yield _with_dropped(batch, dropped)
 
 
-async def fitted_prompt(engine: Engine, prompt: str, limit: int, sampling: Sampling) -> Sampling:
+async def fitted_prompt(
+    engine: Engine, prompt: str, limit: int, sampling: Sampling, media: tuple[bytes, ...] = ()
+) -> Sampling:
     """``sampling`` that ends at the context's end. A prompt is never cut: `PromptTooLong` for what does not fit."""
     if limit >= engine_limit(engine):
         return sampling
-    used = len(await engine.tokenise(prompt, add_special=True))
+    used = await prompt_tokens(engine, prompt, media)
     if used >= limit:
         raise PromptTooLong(used, limit)
     return within(sampling, limit - used)
+
+
+async def prompt_tokens(engine: Engine, prompt: str, media: tuple[bytes, ...]) -> int:
+    """How many tokens a prompt has, its images and sounds included; with those it may be a few less."""
+    text = _PLACEHOLDER.sub("", prompt) if media else prompt
+    counts = [await engine.media_tokens(data) for data in media]
+    return len(await engine.tokenise(text, add_special=True)) + sum(counts)
+
+
+def placed(prompt: str, media: tuple[bytes, ...]) -> str:
+    """A prompt that is taken as it stands, with placeholders before it for what it has no place for itself.
+
+    >>> placed("[img-1] and [img]", (b"1", b"2", b"3")), placed("Hello", ())
+    ('[img-2][img-1] and [img-0]', 'Hello')
+    """
+    missing = [number for number in range(len(media)) if f"[img-{number}]" not in prompt]
+    while missing and "[img]" in prompt:
+        prompt = prompt.replace("[img]", f"[img-{missing.pop(0)}]", 1)
+    return "".join(f"[img-{number}]" for number in missing) + prompt
 
 
 def engine_limit(engine: Engine) -> int:
@@ -75,7 +98,7 @@ async def _fit(
     """
 
     async def count(conversation: Conversation) -> int:
-        return len(await engine.tokenise(await prompt(conversation), add_special=True))
+        return await prompt_tokens(engine, await prompt(conversation), conversation.media)
 
     whole = await count(conversation)
     if whole < limit:

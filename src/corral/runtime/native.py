@@ -23,7 +23,7 @@ from corral.engine.base import (
 from corral.errors import PromptTooLong
 from corral.parsing import ThinkingSplitter, thinking_tags
 from corral.runtime.conversations import chat_conversation, prompt_conversation
-from corral.runtime.fitting import fitted_chat, fitted_prompt, within
+from corral.runtime.fitting import fitted_chat, fitted_prompt, placed, within
 from corral.runtime.formats import check_format
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
 
@@ -69,7 +69,7 @@ async def _constrained_prefill(
     """Continue the client's own beginning of an answer as JSON, which the engine's chat cannot."""
     await check_format(engine, output)
     prompt = await engine.apply_template(conversation)
-    stream = engine.complete(CompletionCall(prompt, sampling, output))
+    stream = engine.complete(CompletionCall(prompt, sampling, output, images=conversation.media))
     async with aclosing(stream):
         async for batch in stream:
             yield batch
@@ -103,7 +103,8 @@ async def generate(
 ) -> AsyncGenerator[Batch, None]:
     """The answer to a prompt."""
     if request.raw:
-        stream = _complete(engine, request.prompt, request, limit, sampling)
+        media = prompt_conversation(request).media
+        stream = _complete(engine, placed(request.prompt, media), media, request, limit, sampling)
     elif request.context:
         stream = _after_context(engine, request, limit, sampling)
     elif request.want_context:
@@ -132,13 +133,19 @@ async def go_on(
 
 
 async def _complete(
-    engine: Engine, prompt: str, request: GenerationRequest, limit: int, sampling: Sampling
+    engine: Engine,
+    prompt: str,
+    media: tuple[bytes, ...],
+    request: GenerationRequest,
+    limit: int,
+    sampling: Sampling,
 ) -> AsyncGenerator[Batch, None]:
     """Continue ``prompt`` as it stands, within ``limit`` tokens. It is never cut: what does not fit is an error."""
     if request.output is not None:
         await check_format(engine, request.output)
-    sampling = await fitted_prompt(engine, prompt, limit, sampling)
-    stream = engine.complete(CompletionCall(prompt, sampling, request.output, background=request.background))
+    sampling = await fitted_prompt(engine, prompt, limit, sampling, media)
+    call = CompletionCall(prompt, sampling, request.output, images=media, background=request.background)
+    stream = engine.complete(call)
     async with aclosing(stream):
         async for batch in stream:
             yield batch
@@ -150,11 +157,12 @@ async def _after_context(
     """Continue behind the tokens of an earlier answer; thoughts are told from the answer here, as the engine sees text."""
     assert request.context is not None
     before = await engine.detokenise(request.context)
-    prompt = before + await engine.apply_template(prompt_conversation(request))
+    conversation = prompt_conversation(request)
+    prompt = before + await engine.apply_template(conversation)
     tags = thinking_tags(prompt)
     splitter = ThinkingSplitter(*(tags or ("<think>", "</think>")), inside=tags is not None)
     told = _Told()
-    stream = _complete(engine, prompt, request, limit, sampling)
+    stream = _complete(engine, prompt, conversation.media, request, limit, sampling)
     async with aclosing(stream):
         async for batch in stream:
             events: list[Event] = []

@@ -9,7 +9,7 @@ from dataclasses import replace
 from corral.engine.base import Batch, Conversation, Engine, Finished, Sampling
 from corral.runtime.answers import Wanted, answer
 from corral.runtime.conversations import chat_conversation, prompt_conversation
-from corral.runtime.fitting import fitted_chat, fitted_prompt
+from corral.runtime.fitting import fitted_chat, fitted_prompt, placed
 from corral.runtime.gotemplates import GoPrompt, go_prompt, without_past_thoughts
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
 from corral.templates.chat import Rendered
@@ -63,7 +63,7 @@ async def _uncut(
 ) -> AsyncGenerator[Batch, None]:
     go = go_prompt(request)
     rendered = await _prompt(engine, go, request)
-    sampling = await fitted_prompt(engine, rendered.prompt, limit, sampling)
+    sampling = await fitted_prompt(engine, rendered.prompt, limit, sampling, rendered.images)
     thinks = not request.raw and not request.suffix and bool(prompt_conversation(request).thinking)
     stream = answer(engine, go, rendered, Wanted(limit, request.output, (), thinks), sampling)
     async with aclosing(stream):
@@ -74,7 +74,8 @@ async def _uncut(
 async def _prompt(engine: Engine, go: GoPrompt, request: GenerateRequest) -> Rendered:
     """The whole text that is to be continued. Raises `NotSupported` for what the model cannot do."""
     if request.raw:
-        return Rendered(request.prompt, prompt_conversation(request).messages[-1].images)
+        media = prompt_conversation(request).media
+        return Rendered(placed(request.prompt, media), media)
     if request.suffix and not request.own_template:
         rendered = Rendered(await go.fill(request.prompt, request.suffix))
     else:

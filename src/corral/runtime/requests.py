@@ -96,6 +96,7 @@ class GenerateRequest(GenerationRequest):
     suffix: str = ""
     own_template: str = ""
     images: tuple[bytes, ...] = ()
+    audio: tuple[bytes, ...] = ()
     context: tuple[int, ...] | None = None
     want_context: bool = True
 

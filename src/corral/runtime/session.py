@@ -19,6 +19,7 @@ from corral.errors import EngineCrashed, InvalidRequest
 from corral.runtime import native, rendered
 from corral.runtime.conversations import chat_conversation
 from corral.runtime.embedding import Embedded, embed
+from corral.runtime.media import MediaReader
 from corral.runtime.numbers import label
 from corral.runtime.options import Options, parse_options
 from corral.runtime.pool import EnginePool, Lease
@@ -40,8 +41,9 @@ T = TypeVar("T")
 class Sessions:
     """Runs requests on the engines of a pool."""
 
-    def __init__(self, pool: EnginePool) -> None:
+    def __init__(self, pool: EnginePool, media: MediaReader) -> None:
         self._pool = pool
+        self._media = media
 
     async def load(self, request: GenerationRequest | EngineRequest) -> None:
         """Have the model in memory."""
@@ -51,6 +53,7 @@ class Sessions:
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         """The answer to a conversation. Raises before the first batch whatever is wrong with the request."""
+        request = await self._media.read(request)
         conversation = chat_conversation(request)
         chat = native.chat if request.template is None else rendered.chat
         stream = self._on_engine(
@@ -62,6 +65,7 @@ class Sessions:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
         """The answer to a prompt. Raises before the first batch whatever is wrong with the request."""
+        request = await self._media.read(request)
         if request.tokens is not None:
             generate = native.go_on
         else:
@@ -112,6 +116,7 @@ class Sessions:
 
     async def render(self, request: ChatRequest | GenerateRequest) -> str:
         """The prompt that the request would give to the model, which is loaded for it."""
+        request = await self._media.read(request)
         options = _effective(request)
         render = native.render if request.template is None else rendered.render
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:

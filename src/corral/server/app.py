@@ -20,7 +20,9 @@ from corral.engine.process import WORKER
 from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
 from corral.library import Library
+from corral.media.converter import Converter
 from corral.registry import Outside, PullThrough, Transfers
+from corral.runtime.media import MediaReader
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server import (
@@ -39,6 +41,7 @@ from corral.server import (
 from corral.server.asked import Asked, Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
+from corral.server.media import RemoteImages
 from corral.server.middleware import Entrance
 from corral.server.refusing import JSON, error_body, refuse, refuse_route
 from corral.server.state import State
@@ -92,13 +95,18 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
             await to_thread.run_sync(library.store.tidy)
         async with (
             EnginePool(settings, worker) as pool,
+            Converter(settings.image_max_bytes, settings.image_max_pixels) as converter,
+            RemoteImages.of(settings) as remote_images,
             Transfers(
                 library.store, Outside.of(settings), prune=not settings.no_prune, memory_bytes=total_memory_bytes()
             ) as transfers,
         ):
             await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
-            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight, requests)
+            sessions = Sessions(pool, MediaReader.of(settings, converter))
+            app.state.corral = State(
+                settings, library, transfers, through, pool, sessions, inflight, requests, remote_images
+            )
             yield
 
     app = FastAPI(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -13,6 +14,9 @@ from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.asked import Requests
 from corral.server.inflight import Inflight
+
+if TYPE_CHECKING:
+    from corral.server.media import RemoteImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class State:
     sessions: Sessions
     inflight: Inflight
     requests: Requests
+    remote_images: RemoteImages
 
     @classmethod
     def of(cls, request: Request) -> State:

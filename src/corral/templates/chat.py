@@ -28,7 +28,7 @@ from corral.templates.values import Pointer, Slice
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt, and the images that its placeholders ``[img-N]`` stand for, in the order of their numbers."""
+    """A prompt, and the images and sounds that its placeholders ``[img-N]`` stand for, in the order of their numbers."""
 
     prompt: str
     images: tuple[bytes, ...] = field(default=(), repr=False)
@@ -69,7 +69,7 @@ class ChatTemplate:
     ) -> Rendered:
         """The prompt after which the model goes on. TemplateError: the template does not fit its data, or a limit was passed."""
         turns = _turns(conversation.messages)
-        images = tuple(image for message in conversation.messages for image in message.images)
+        images = tuple(data for message in conversation.messages for data in _media(message))
         run = _Run(self, _thinking(conversation), today, limits)
         if "messages" not in self.variables:
             return Rendered(run.by_rounds(turns), images)
@@ -155,15 +155,21 @@ def _turns(messages: Sequence[Message]) -> list[_Turn]:
     images = 0
     for message in messages:
         role = "system" if message.role == "developer" else message.role
-        content = _with_placeholders(message.content, len(message.images), images)
-        images += len(message.images)
+        media = _media(message)
+        content = _with_placeholders(message.content, len(media), images)
+        images += len(media)
         calls = tuple(message.tool_calls)
-        turn = _Turn(message, role, content, message.thinking, tuple(message.images), calls)
+        turn = _Turn(message, role, content, message.thinking, media, calls)
         if turns and turns[-1].role == role != "tool":
             turns[-1] = _merged(turns[-1], turn)
         else:
             turns.append(turn)
     return turns
+
+
+def _media(message: Message) -> tuple[bytes, ...]:
+    """What goes to the engine beside the text; to templates, as to Ollama's, a sound is an image."""
+    return (*message.images, *message.audio)
 
 
 def _merged(first: _Turn, second: _Turn) -> _Turn:
