@@ -19,7 +19,9 @@ from corral.engine.base import Batch
 from corral.errors import InvalidRequest, NotSupported, PromptTooLong
 from corral.runtime.requests import ChatRequest
 from corral.server.asked import Asked
+from corral.server.bodies import body_of
 from corral.server.generation import Generation
+from corral.server.media import fetched
 from corral.server.native import ignored_header, spec_of
 from corral.server.refusing import JSON
 from corral.server.state import State
@@ -66,7 +68,8 @@ async def list_models(request: Request) -> Response:
 
 
 async def _asked(request: Request, *, count_only: bool = False) -> tuple[Messages, ChatRequest]:
-    wanted = Messages.decode(gojson.parse(await request.body()), {}, count_only=count_only)
+    body = gojson.parse(await body_of(request))
+    wanted = Messages.decode(body, await fetched(request, body), count_only=count_only)
     spec = await spec_of(request, wanted.model, empty=InvalidRequest("model is required"))
     if "completion" not in spec.capabilities:
         raise NotSupported(f"{quoted(wanted.model)} does not support chat")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import anyio
+import orjson
 from starlette.requests import Request
 
 from corral.config import Settings
@@ -47,6 +48,17 @@ async def fetched(request: Request, body: object) -> Fetched:
         return {}
     found = await state.inflight.run(request.receive, lambda: state.remote_images.fetch(wanted))
     return found or {}
+
+
+async def fetched_for(request: Request, body: bytes) -> Fetched:
+    """As `fetched`, for a decoder that parses ``body`` itself. What is no JSON links to nothing."""
+    if b"http" not in body:
+        return {}
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return await fetched(request, parsed)
 
 
 @dataclass(slots=True)

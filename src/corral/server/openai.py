@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,17 +23,17 @@ from corral.server import anthropic
 from corral.server.asked import Asked
 from corral.server.bodies import body_of
 from corral.server.generation import Generation
+from corral.server.media import fetched_for
 from corral.server.native import ignored_header, reference, require, spec_of
 from corral.server.refusing import JSON
 from corral.server.state import State
-
-_NOTHING_FETCHED: Mapping[str, bytes] = {}
 
 
 async def chat(request: Request) -> Response:
     """``POST /v1/chat/completions``."""
     state = State.of(request)
-    wanted = Chat.decode(await body_of(request), _NOTHING_FETCHED)
+    body = await body_of(request)
+    wanted = Chat.decode(body, await fetched_for(request, body))
     spec = await _spec(request, wanted.model)
     require(spec, wanted.model, "completion", "chat")
     asked = wanted.requests(spec)
