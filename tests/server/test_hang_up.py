@@ -21,15 +21,27 @@ from corral.server.state import State
 
 pytestmark = pytest.mark.anyio
 
+BODIES = {
+    "/api/generate": {"model": "endless", "prompt": "a", "raw": True, "options": {"temperature": 0}},
+    "/v1/messages": {
+        "model": "endless",
+        "max_tokens": 10_000,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": "a"}],
+    },
+}
+
 
 @pytest.mark.parametrize("ending", ["closed", "reset"])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_hangs_up_frees_its_slot(endless: Path, tmp_path: Path, ending: str, stream: bool) -> None:
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_client_that_hangs_up_frees_its_slot(
+    endless: Path, tmp_path: Path, path: str, ending: str, stream: bool
+) -> None:
     settings = load_settings({"CORRAL_MODELS": str(endless), "CORRAL_DATA": str(tmp_path), "CORRAL_CONFIG": "none"})
     app = create_app(settings, Inflight())
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    body = {"model": "endless", "prompt": "a", "raw": True, "stream": stream, "options": {"temperature": 0}}
-    data = json.dumps(body).encode()
+    data = json.dumps({**BODIES[path], "stream": stream}).encode()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     async with anyio.create_task_group() as tasks:
@@ -42,7 +54,7 @@ async def test_a_client_that_hangs_up_frees_its_slot(endless: Path, tmp_path: Pa
             await anyio.connect_tcp("127.0.0.1", port) as client,
             state.pool.lease(spec, EngineWishes(), None) as lease,
         ):
-            head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
             await client.send(head.encode() + data)
             while not any(await lease.engine.slots()):
                 await checkpoint()

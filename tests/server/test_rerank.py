@@ -57,7 +57,7 @@ def expected(reranker: Reranker, query: str, document: str) -> float:
     return 1 / (1 + math.exp(-reranker.score(query, document)))
 
 
-@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v1/reranking"])
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking"])
 def test_documents_are_scored_as_numpy_scores_them_and_sorted(
     server: RunningServer, reranker: Reranker, path: str
 ) -> None:

@@ -33,7 +33,9 @@ def replay_server(home: Path) -> RunningServer:
 
 
 def answered(server: RunningServer, record: dict[str, Any]) -> list[Any]:
-    status, _, text = ask(server, record["request"])
+    status, headers, text = ask(server, record["request"])
+    kind = record["response"]["headers"]["content-type"].partition(";")[0]
+    assert headers["content-type"].partition(";")[0] == (kind if kind != "text/plain" else "application/json")
     return [status, comparable(text)]
 
 

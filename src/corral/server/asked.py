@@ -20,6 +20,7 @@ _VERSION = "anthropic-version"  # a header that Anthropic's clients always send
 OPERATIONS = frozenset(("/health", "/ready", "/metrics"))  # asked by machines, every few seconds
 _DIALECTS = (
     ("/api/", "native"),
+    ("/v2/rerank", "openai"),
     ("/v2/", "registry"),
     ("/v1/messages", "anthropic"),
     ("/v1/responses", "responses"),

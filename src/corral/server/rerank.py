@@ -32,4 +32,6 @@ async def rerank(request: Request) -> Response:
     return Response(wanted.answer(ranked), headers=headers, media_type=JSON)
 
 
-ROUTES = tuple((("POST",), path, rerank) for path in ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking"))
+_PATHS = ("/v1/rerank", "/v1/reranking", "/v2/rerank", "/rerank", "/reranking")
+
+ROUTES = tuple((("POST",), path, rerank) for path in _PATHS)
