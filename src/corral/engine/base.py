@@ -22,13 +22,15 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 class EngineConfig:
     """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine.
 
-    ``more_weights`` are the further files of a model in parts, in order.
+    ``more_weights`` are the further files of a model in parts, in order. Images of fewer than ``image_min_tokens`` are enlarged,
+    where the projector takes images of any size.
     """
 
     weights: Path
     more_weights: tuple[Path, ...] = ()
     adapters: tuple[Path, ...] = ()
     projector: Path | None = None
+    image_min_tokens: int | None = None
     context: int = 4096
     slots: int = 1
     embedding: bool = False
