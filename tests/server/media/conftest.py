@@ -58,7 +58,7 @@ def create(url: str, name: str, projector: Path, **more: Any) -> None:
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Models: tiny; sees and hears; senses, which can do both; each as NAME-go behind a Go template; one-file, senses in one file."""
+    """Models: tiny; sees; hears; senses, which can do both; each as NAME-go behind a Go template; one-file, senses in one."""
     home = tmp_path_factory.mktemp("home")
     running = start_server(home, home / "models", CORRAL_AUDIO_MAX_LENGTH="25m")
     for name, projector in (
