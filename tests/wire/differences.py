@@ -203,6 +203,18 @@ UNRECORDED = (
         "Messages that are merged for a Go template lose their images and calls.",
         "They keep them.",
     ),
+    (
+        "A photograph lies as its sensor saw it; what is transparent is black, or whatever colour is under it.",
+        "It stands upright, as its EXIF data say; what is transparent is white.",
+    ),
+    (
+        "An image that cannot be read is an error of the engine, in its words.",
+        "400 that says what it is, and which of several.",
+    ),
+    (
+        "A projector that only hears makes its model claim that it sees.",
+        "It hears.",
+    ),
     ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
     ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
     ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),
