@@ -137,3 +137,25 @@ class _File:
     def _norm(self, name: str, width: int) -> None:
         self._ones(f"{name}.weight", width)
         self._vector(f"{name}.bias", width)
+
+
+def make_one_file(path: Path, model: Path, projector: Path) -> Path:
+    """Write a model and its projector into one file, with the names of llama.cpp."""
+    files = [gguf.GGUFReader(file) for file in (model, projector)]
+    writer = gguf.GGUFWriter(path, files[0].fields["general.architecture"].contents())
+    written = {"general.architecture"}
+    for file in files:
+        for key, value in file.fields.items():
+            if key.startswith("GGUF.") or key in written or (file is files[1] and not key.startswith("clip.")):
+                continue
+            written.add(key)
+            kind = value.types[0]
+            inner = value.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, value.contents(), kind, inner)
+        for tensor in file.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

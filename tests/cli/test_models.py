@@ -151,3 +151,21 @@ def test_stop_of_an_unknown_model_says_so(fake: FakeServer, corral: Corral) -> N
     fake.say("/api/generate", recorded("generate_unknown_model"))
     done = corral("stop", "nope")
     assert (done.returncode, done.stderr) == (1, 'Error: couldn\'t find model "nope" to stop\n')
+
+
+def test_show_tells_what_a_model_sees_and_hears_with(fake: FakeServer, corral: Corral) -> None:
+    info = {
+        "general.architecture": "clip",
+        "general.parameter_count": 420_000_000,
+        "clip.vision.embedding_length": 1152,
+        "clip.vision.projection_dim": 2560,
+    }
+    fake.say("/api/show", Reply(json.dumps({"details": {}, "projector_info": info})))
+    assert [
+        line.split() for line in corral("show", "tiny").stdout.partition("Projector\n")[2].splitlines() if line
+    ] == [
+        ["architecture", "clip"],
+        ["parameters", "420M"],
+        ["embedding", "length", "1152"],
+        ["dimensions", "2560"],
+    ]

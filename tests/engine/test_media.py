@@ -72,6 +72,13 @@ async def test_images_that_do_not_fit_are_a_prompt_that_is_too_long(tmp_path: Pa
         assert await engine.health()
 
 
+async def test_an_engine_starts_with_a_least_size_of_images(tmp_path: Path) -> None:
+    projector = make_both(tmp_path / "both.gguf")
+    config = EngineConfig(weights=TINY_FILE, projector=projector, image_min_tokens=16, context=512)
+    async with run_engine(config, log=tmp_path / "engine.log") as process:
+        assert await LlamaEngine(config, process).media_tokens(RED) >= IMAGE_TOKENS
+
+
 async def test_what_the_engine_cannot_read_is_a_refusal_and_not_its_end(tmp_path: Path) -> None:
     async with sensing(tmp_path) as engine:
         for data in (b"", b"hello", RED[:40]):

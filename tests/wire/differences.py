@@ -277,6 +277,18 @@ UNRECORDED = (
     ),
     ("Answers on `/v1` have the type `application/json`, and a line end.", "With `; charset=utf-8`, and without."),
     ("Bodies on `/v1` may be packed with zstd.", "With gzip or deflate too; to 128 MiB."),
+    (
+        "A photograph lies as its sensor saw it; what is transparent is black, or whatever colour is under it.",
+        "It stands upright, as its EXIF data say; what is transparent is white.",
+    ),
+    (
+        "An image that cannot be read is an error of the engine, in its words.",
+        "400 that says what it is, and which of several.",
+    ),
+    (
+        "A projector that only hears makes its model claim that it sees.",
+        "It hears.",
+    ),
     ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
     ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
     ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),

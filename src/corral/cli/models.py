@@ -94,6 +94,8 @@ def sections(details: dict[str, Any], verbose: bool) -> list[tuple[str, Sequence
     found: list[tuple[str, Sequence[Sequence[str]]]] = [("Model", model)]
     if details.get("capabilities"):
         found.append(("Capabilities", [[capability] for capability in details["capabilities"]]))
+    if details.get("projector_info"):
+        found.append(("Projector", _projector(details["projector_info"])))
     if details.get("parameters"):
         found.append(("Parameters", [_pair(line) for line in details["parameters"].splitlines()]))
     if verbose:
@@ -106,6 +108,18 @@ def sections(details: dict[str, Any], verbose: bool) -> list[tuple[str, Sequence
             shown = [[line] for line in lines[:2]] + ([["..."]] if len(lines) > 2 else [])
             found.append((title.capitalize(), shown))
     return [(title, rows) for title, rows in found if rows]
+
+
+def _projector(info: dict[str, Any]) -> list[list[str]]:
+    """What a projector is; its two parts, if it has two, are told one after the other."""
+    count = info.get("general.parameter_count")
+    rows = [["architecture", str(info.get("general.architecture", ""))]]
+    rows += [["parameters", human_count(count)]] if count else []
+    for part in ("vision", "audio"):
+        for label, key in (("embedding length", "embedding_length"), ("dimensions", "projection_dim")):
+            if (value := info.get(f"clip.{part}.{key}")) is not None:
+                rows.append([label, str(value)])
+    return rows
 
 
 def _pair(line: str) -> list[str]:

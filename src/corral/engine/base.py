@@ -23,13 +23,15 @@ class EngineConfig:
     """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine.
 
     ``more_weights`` are the further files of a model in parts, in order. ``embedding`` is for models that only read texts;
-    with ``rerank`` they say how well a document answers a question.
+    with ``rerank`` they say how well a document answers a question. Images of fewer than
+    ``image_min_tokens`` are enlarged, where the projector takes images of any size.
     """
 
     weights: Path
     more_weights: tuple[Path, ...] = ()
     adapters: tuple[Path, ...] = ()
     projector: Path | None = None
+    image_min_tokens: int | None = None
     context: int = 4096
     slots: int = 1
     embedding: bool = False

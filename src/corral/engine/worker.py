@@ -115,6 +115,8 @@ def _params(x: Any, config: dict[str, Any], key: str) -> Any:
         p.load_mode = getattr(x.llama_load_mode, f"LLAMA_LOAD_MODE_{mode}")
     if config["projector"]:
         p.mmproj.path = config["projector"]
+        if config["image_min_tokens"] is not None:
+            p.image_min_tokens = config["image_min_tokens"]
     if config["adapters"]:
         p.lora_adapters = [_adapter(x, path) for path in config["adapters"]]
     return p

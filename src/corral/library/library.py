@@ -343,8 +343,11 @@ def _weights_as_loaded(weights: tuple[Path, ...]) -> _Weights:
         return _Weights(stored)
     if len(weights) > 1:
         return _Weights(stored, refusal=f"files in Ollama's own form of {found.family} are not loaded from parts")
-    facts = model_facts(as_translated(file, found.model))
-    return _Weights(replace(facts, parameter_count=stored.parameter_count), found)
+    facts = replace(model_facts(as_translated(file, found.model)), parameter_count=stored.parameter_count)
+    if found.projector is not None:
+        senses = projector_facts(as_translated(file, found.projector))
+        facts = replace(facts, has_vision=facts.has_vision or senses.sees, has_audio=facts.has_audio or senses.hears)
+    return _Weights(facts, found)
 
 
 def _projector(path: Path) -> _Projector:

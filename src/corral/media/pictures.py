@@ -66,6 +66,7 @@ def _plain(image: Image.Image) -> Plain:
     is_rgb = image.mode == "RGB"
     image.load()
     picture = ImageOps.exif_transpose(_rgb(_reduced(image)))
+    picture.info = {}  # of which encoders would write comments and profiles
     file = io.BytesIO()
     if tables is None:
         picture.save(file, "PNG", compress_level=1)

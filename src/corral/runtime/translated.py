@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 # Of the rules and of the writer: what another version made is not used, and removed.
 VERSION: Final = 1
+# These find their way about an image only if it has about a thousand tokens, as llama.cpp warns and Ollama sees to.
+_SEE_SMALL_BADLY: Final = ("qwen2vl", "qwen25vl", "qwen3vl", "qwen3vlmoe")
+_ENOUGH_TOKENS: Final = 1024
 _LEFTOVER_S = 86_400.0  # after which a half-written file is nobody's work any more
 
 
@@ -38,6 +41,12 @@ class Translated:
 
         ``go_on`` is asked often, and may raise. Raises `StoreError` where the disk is full or cannot be written.
         """
+        config = self._translated(spec, config, go_on)
+        if config.projector is not None and spec.facts is not None and spec.facts.architecture in _SEE_SMALL_BADLY:
+            config = replace(config, image_min_tokens=_ENOUGH_TOKENS)
+        return config
+
+    def _translated(self, spec: ModelSpec, config: EngineConfig, go_on: Callable[[], None]) -> EngineConfig:
         if spec.translation is None and spec.projector_translation is None:
             return config
         with self._one_at_a_time:

@@ -12,7 +12,7 @@ import pytest
 
 from corral.tiny import TINY_FILE
 from tests.conftest import RunningServer, start_server
-from tests.projectors import make_audio, make_both, make_vision
+from tests.projectors import make_audio, make_both, make_one_file, make_vision
 
 GREEDY = {"temperature": 0, "num_predict": 4}
 TEMPLATE = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
@@ -58,7 +58,7 @@ def create(url: str, name: str, projector: Path, **more: Any) -> None:
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Models: tiny; sees and hears; sees-go and hears-go behind a Go template; senses, which can do both."""
+    """Models: tiny; sees; hears; senses, which can do both; each as NAME-go behind a Go template; one-file, senses in one."""
     home = tmp_path_factory.mktemp("home")
     running = start_server(home, home / "models", CORRAL_AUDIO_MAX_LENGTH="25m")
     for name, projector in (
@@ -68,6 +68,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     ):
         create(running.url, name, projector)
         create(running.url, f"{name}-go", projector, template=TEMPLATE)
+    one = make_one_file(home / "one.gguf", TINY_FILE, home / "both.gguf")
+    body = {"model": "one-file", "files": {"one.gguf": bring(running.url, one)}, "stream": False}
+    assert httpx.post(f"{running.url}/api/create", json=body, timeout=60).json() == {"status": "success"}
     yield running
     running.stop()
 

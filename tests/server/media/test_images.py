@@ -213,11 +213,11 @@ def test_the_image_that_is_wrong_is_named(chat: Ask, generate: Ask) -> None:
 
 
 def test_the_engine_lives_on_after_all_of_it(server: RunningServer, chat: Ask) -> None:
-    """Ten thousand mutants of a JPEG are not the suite's business; a few hundred show that errors are answers."""
+    """Some mutants are images still and reach the engine, others are refused; none harms it."""
     whole = bytearray(file_of(coloured("red", (64, 64)), "JPEG"))
     before = chat("sees", images=[RED]).said
     statuses = set()
-    for at in range(20, len(whole), max(1, len(whole) // 60)):
+    for at in range(20, len(whole), max(1, len(whole) // 25)):
         mutant = bytes(whole[:at]) + bytes([whole[at] ^ 0xFF]) + bytes(whole[at + 1 :])
         statuses.add(chat("sees", images=[base64_of(mutant)], options={**GREEDY, "num_predict": 1}).status)
     assert statuses <= {200, 400}

@@ -31,6 +31,12 @@ def test_a_model_that_sees_and_hears_does_both_at_once(chat: Ask, model: str) ->
     assert answers[2].said == answers[4].said  # images come first
 
 
+def test_a_model_in_one_file_with_its_projector_does_the_same(server: RunningServer, chat: Ask) -> None:
+    assert {"vision", "audio"} <= set(server.client.show("one-file")["capabilities"])
+    for media in ([RED], [LOW], [RED, LOW]):
+        assert chat("one-file", images=media).said == chat("senses", images=media).said
+
+
 def test_show_says_that_a_model_hears(server: RunningServer) -> None:
     for model, capable in (("hears", {"audio"}), ("senses", {"vision", "audio"}), ("tiny", set())):
         assert set(server.client.show(model)["capabilities"]) & {"vision", "audio"} == capable

@@ -21,11 +21,12 @@ from corral.gguf.ollama.rules import (
     truncated,
     vocabulary_size,
 )
-from corral.gguf.ollama.views import INT32, UINT8, Array, NewMetadata, Translation
+from corral.gguf.ollama.views import INT32, UINT8, Array, Kept, NewMetadata, Translation, View
 from corral.gguf.reader import ArraySummary, GgufFile
 
 ELSEWHERE: Final = "a GGUF file made for llama.cpp, such as those on Hugging Face (corral pull hf.co/USER/REPOSITORY)"
 _MERGED = "its part for images has parts of tensors where llama.cpp wants whole ones"
+_OF_PROJECTORS: Final = ("v.", "mm.", "a.")
 _SPM_PRE = ("", "default")
 
 
@@ -40,6 +41,8 @@ def translation(file: GgufFile) -> Translation | None:
         return _nameless_projector(source)
     family = next((f for f in FAMILIES if f.architecture == source.architecture and f.is_dialect(source)), None)
     if family is None:
+        if found := _in_one_file(source):
+            return found
         _refuse_what_is_unknown(source)
         return None
     name = family.name or family.architecture
@@ -67,6 +70,30 @@ def _nameless_projector(source: Source) -> Translation | None:
         return None
     everything = Family("clip", _always, values=lambda source: {"clip.projector_type": "mlp"}, embedded=())
     return Translation("llava", model_view(source, everything, keep_vision=True))
+
+
+def _in_one_file(source: Source) -> Translation | None:
+    """A model and its projector, both as llama.cpp has them: nothing gets another name, but it takes two files.
+
+    llama.cpp counts the tensors of a model, and refuses one that has more.
+    """
+    keys = source.file.metadata
+    described = [key for key in keys if key.startswith("clip.")]
+    if not described or not source.any_tensor("v.", "a.") or not source.any_tensor("token_embd."):
+        return None
+    general = [key for key in ("general.alignment", "general.file_type") if key in keys]
+    kept = {name: Kept(tensor, name, tensor.shape) for name, tensor in source.tensors.items()}
+    model = View(
+        {key: key for key in keys if not key.startswith("clip.")},
+        {},
+        tuple(tensor for name, tensor in kept.items() if not name.startswith(_OF_PROJECTORS)),
+    )
+    projector = View(
+        {key: key for key in (*general, *described)},
+        {"general.architecture": "clip", "general.type": "mmproj"},
+        tuple(tensor for name, tensor in kept.items() if name.startswith(_OF_PROJECTORS)),
+    )
+    return Translation(source.architecture, model, projector)
 
 
 def _refuse_what_is_unknown(source: Source) -> None:
