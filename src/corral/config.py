@@ -8,6 +8,7 @@ refused, and so is a value that the setting cannot have: nobody should wonder wh
 from __future__ import annotations
 
 import os
+import string
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -102,6 +103,26 @@ def _count(lowest: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _size(text: str) -> int:
+    """Bytes, with or without a unit.
+
+    >>> _size("512MiB"), _size("1.5 GB")
+    (536870912, 1500000000)
+    """
+    number = text.strip().rstrip(string.ascii_letters + " ")
+    unit = text.strip()[len(number) :].strip().upper()
+    try:
+        bytes_ = float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        raise ValueError("expected a size, for example 200MiB") from None
+    if not 0 < bytes_ < 2**63:
+        raise ValueError("expected a size above 0")
+    return int(bytes_)
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -242,6 +263,20 @@ class Settings:
         False, _switch, "Keep files in the store that no model uses when the server starts.", "OLLAMA_NOPRUNE"
     )
     no_history: bool = _setting(False, _switch, "Do not keep the history of chats.", "OLLAMA_NOHISTORY")
+    responses: str = _setting(
+        "memory",
+        _choice("memory", "disk", "off"),
+        "Where responses are kept for `previous_response_id`: in memory, on disk, which survives a restart, or nowhere.",
+    )
+    responses_count: int = _setting(1000, _count(1), "Responses that are kept; the longest unused go first.")
+    responses_bytes: int = _setting(64 << 20, _size, "Bytes that kept responses may have, prompts included.")
+    responses_ttl: float = _setting(
+        30 * 86400.0, _duration, "How long a response is kept after it was made; negative is for ever."
+    )
+    file_bytes: int = _setting(200 << 20, _size, "Bytes that a file sent to `/v1/files` or `/v1/audio` may have.")
+    files_bytes: int = _setting(10 << 30, _size, "Bytes that all files of `/v1/files` may have together.")
+    batch_parallel: int = _setting(4, _count(1), "Requests of batches that run at a time.")
+    batch_requests: int = _setting(50_000, _count(1), "Requests that one batch may have.")
     registry: str = _setting(
         "auto",
         _choice("auto", "on", "off"),

@@ -87,6 +87,18 @@ class Sessions:
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
             return await render(lease.engine, request)
 
+    async def count(self, request: ChatRequest) -> int:
+        """How many tokens the prompt of a conversation has for the model, which is loaded for it. Images are not among them."""
+        conversation = chat_conversation(request)  # refuses what the model cannot do, before it is loaded
+        options = _effective(request)
+        async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
+            engine = lease.engine
+            if request.template is None:
+                prompt = await engine.apply_template(conversation)
+            else:
+                prompt = (await rendered.render(engine, request)).removeprefix(await engine.beginning())
+            return len(await engine.tokenise(prompt, add_special=True))
+
     async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncGenerator[Batch, None]:
         """Run ``generate`` on a leased engine; once more on a fresh one if it crashed before anything was sent."""
         started, model, numbers = time.monotonic(), label(request.spec.name), self._pool.numbers

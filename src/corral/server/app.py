@@ -24,12 +24,14 @@ from corral.logs import request_id
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, creation, distribution, embedding, native, openai, operations, transfers
+from corral.server import blobs, creation, distribution, embedding, native, openai, operations, responses, transfers
 from corral.server.asked import Requests
+from corral.server.background import Background
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import REQUEST_ID, Entrance
 from corral.server.refusing import JSON, error_body, refuse, refuse_route
+from corral.server.remembered import Remembered
 from corral.server.state import State
 from corral.store import Store
 
@@ -57,6 +59,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/embed", embedding.embed),
     (("POST",), "/api/embeddings", embedding.embed_prompt),
     *openai.ROUTES,
+    *responses.ROUTES,
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),
@@ -84,8 +87,18 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         ):
             await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
-            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight, requests)
-            yield
+            remembered = Remembered.of(settings)
+            responses.tidy(remembered)
+            background = Background(inflight, settings.max_queue)
+            app.state.corral = State(
+                settings, library, transfers, through, pool, Sessions(pool), inflight, requests, remembered, background
+            )
+            try:
+                yield
+            finally:
+                await background.close()
+                if remembered is not None:
+                    remembered.close()
 
     app = FastAPI(
         title="Corral",

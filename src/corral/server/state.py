@@ -12,7 +12,9 @@ from corral.registry import PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.asked import Requests
+from corral.server.background import Background
 from corral.server.inflight import Inflight
+from corral.server.remembered import Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class State:
     sessions: Sessions
     inflight: Inflight
     requests: Requests
+    responses: Remembered | None
+    background: Background
 
     @classmethod
     def of(cls, request: Request) -> State:
