@@ -24,9 +24,23 @@ from corral.logs import request_id
 from corral.registry import Outside, PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
-from corral.server import blobs, creation, distribution, embedding, native, openai, operations, responses, transfers
+from corral.server import (
+    batches,
+    blobs,
+    creation,
+    distribution,
+    embedding,
+    files,
+    native,
+    openai,
+    operations,
+    responses,
+    transfers,
+)
 from corral.server.asked import Requests
 from corral.server.background import Background
+from corral.server.batches import Batches
+from corral.server.filing import Files
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import REQUEST_ID, Entrance
@@ -60,6 +74,8 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("POST",), "/api/embeddings", embedding.embed_prompt),
     *openai.ROUTES,
     *responses.ROUTES,
+    *files.ROUTES,
+    *batches.ROUTES,
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),
@@ -90,12 +106,35 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
             remembered = Remembered.of(settings)
             responses.tidy(remembered)
             background = Background(inflight, settings.max_queue)
-            app.state.corral = State(
-                settings, library, transfers, through, pool, Sessions(pool), inflight, requests, remembered, background
+            kept = Files(settings.data / "files", file_bytes=settings.file_bytes, total_bytes=settings.files_bytes)
+            queued = Batches(
+                settings.data / "batches",
+                kept,
+                app,
+                inflight,
+                parallel=settings.batch_parallel,
+                most_requests=settings.batch_requests,
             )
+            app.state.corral = State(
+                settings,
+                library,
+                transfers,
+                through,
+                pool,
+                Sessions(pool),
+                inflight,
+                requests,
+                remembered,
+                background,
+                kept,
+                queued,
+            )
+            await to_thread.run_sync(kept.open)
+            queued.open()
             try:
                 yield
             finally:
+                await queued.close()
                 await background.close()
                 if remembered is not None:
                     remembered.close()

@@ -21,7 +21,7 @@ from corral.engine.base import Batch, Finished
 from corral.errors import InvalidRequest
 from corral.library import ModelSpec
 from corral.runtime.options import parse_options
-from corral.runtime.requests import ChatRequest
+from corral.runtime.requests import ChatRequest, in_background
 from corral.server.bodies import body_of
 from corral.server.generation import Generation
 from corral.server.native import ignored_header, require, spec_of
@@ -165,7 +165,8 @@ def _stored(state: State, wanted: Create) -> bool:
         raise InvalidRequest(
             '"background" needs "store": nobody could ask for the response otherwise', param="background"
         )
-    return wanted.store is not False
+    # One of a batch is read from the batch's file: it need not take the place of others.
+    return wanted.store is True if in_background.get() else wanted.store is not False
 
 
 def _before(state: State, wanted: Create) -> list[Item]:

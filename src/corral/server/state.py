@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -13,8 +14,12 @@ from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.asked import Requests
 from corral.server.background import Background
+from corral.server.filing import Files
 from corral.server.inflight import Inflight
 from corral.server.remembered import Remembered
+
+if TYPE_CHECKING:
+    from corral.server.batches import Batches  # which asks the app, and so comes after this
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class State:
     requests: Requests
     responses: Remembered | None
     background: Background
+    files: Files
+    batches: Batches
 
     @classmethod
     def of(cls, request: Request) -> State:

@@ -18,7 +18,7 @@ from corral.errors import InvalidRequest
 from corral.library import ModelSpec
 from corral.parameters import PARAMETERS
 from corral.runtime.options import Options
-from corral.runtime.requests import ChatRequest, Think
+from corral.runtime.requests import ChatRequest, Think, in_background
 
 _LOGPROBS = "message.output_text.logprobs"
 _INCLUDABLE: Final = {_LOGPROBS, "reasoning.encrypted_content", "message.input_image.image_url"}
@@ -133,7 +133,7 @@ class Create:
             truncate=self.truncate,
             top_logprobs=self.top_logprobs,
             logit_bias=self.logit_bias,
-            background=self.background,
+            background=self.background or in_background.get(),
             messages=messages,
             tools=self.choice.tools,
             tool_choice=self.choice.choice,
