@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests import minilm
-from tests.wire import test_tinygo, tinygo
+from tests.wire import responses, test_responses, test_tinygo, tinygo
 from tests.wire.differences import DIFFERENCES, DOCUMENT, HERE, document
 from tests.wire.test_replay import ask, normal, replay_server, replayed
 
@@ -30,6 +30,7 @@ def main() -> None:
     )
     (HERE / "answers.json").write_text("{\n" + lines + "\n}\n")
     tinygo.ANSWERS.write_text(_tinygo())
+    responses.ANSWERS.write_text(_responses())
     DOCUMENT.write_text(document())
 
 
@@ -44,6 +45,21 @@ def _tinygo() -> str:
         f"{json.dumps(name)}: {json.dumps(answer, ensure_ascii=False)}"
         for name, (answer, _) in answers.items()
         if name in tinygo.DIFFERENCES
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _responses() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        server = test_tinygo.replay_server(Path(folder))
+        try:
+            answers = {responses.name_of(r): test_responses.answered(server, r)[0] for r in responses.RECORDS}
+        finally:
+            server.stop()
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(answer, ensure_ascii=False)}"
+        for name, answer in answers.items()
+        if name in responses.DIFFERENCES
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

@@ -35,6 +35,7 @@ from corral.server import (
     openai,
     operations,
     responses,
+    transcriptions,
     transfers,
 )
 from corral.server.asked import Requests
@@ -76,6 +77,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     *responses.ROUTES,
     *files.ROUTES,
     *batches.ROUTES,
+    *transcriptions.ROUTES,
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),

@@ -222,7 +222,8 @@ def _reasoning(fields: Fields) -> dict[str, Any] | None:
     if reasoning is None:
         return None
     inner = fields.nested("reasoning", "ResponsesReasoning")
-    return {"effort": inner.string("effort"), "summary": inner.string("summary")}
+    given = {name: inner.string(name) for name in ("effort", "summary")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _text(text: Fields) -> dict[str, Any]:
