@@ -257,7 +257,7 @@ UNRECORDED = (
     ("Bodies on `/v1` may be packed with zstd.", "With gzip or deflate too; to 128 MiB."),
     ("A model that does not embed has status 501 on `/v1/embeddings`.", "400 that says so."),
     (
-        "`/v1/responses` ignores `tool_choice`, `previous_response_id`, `store`, `metadata` and more, and `web_search` asks the web.",
+        "`/v1/responses` ignores `tool_choice`, `previous_response_id`, `store`, `metadata` and more; `web_search` asks the web.",
         "They are honoured; tools other than functions are refused by name.",
     ),
     (

@@ -1,8 +1,8 @@
 """The recordings of ``/v1/responses`` and ``/v1/audio``: what is replayed, how answers are compared, and where they differ.
 
 Nearly every answer has more than Ollama's, as OpenAI's clients want it: events for the parts of a reasoning item, counts of cached
-and of thinking tokens, ``store`` and ``top_p`` as they are. That is left out of the comparison. ``answers_responses.json`` is frozen
-as ``answers.json`` is, by ``python -m tests.wire.freeze``.
+and of thinking tokens, ``store`` and ``top_p`` as they are. That is left out of the comparison. ``answers_responses.json`` is
+frozen as ``answers.json`` is, by ``python -m tests.wire.freeze``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from corral.dialects.responses.requests import Create
 from corral.dialects.wire.pages import page
 from corral.durations import quoted
 from corral.engine.base import Batch, Finished
-from corral.errors import InvalidRequest
+from corral.errors import InvalidRequest, StoreError
 from corral.library import ModelSpec
 from corral.runtime.options import parse_options
 from corral.runtime.requests import ChatRequest, in_background
@@ -28,6 +29,8 @@ from corral.server.native import ignored_header, require, spec_of
 from corral.server.refusing import JSON
 from corral.server.remembered import Remembered
 from corral.server.state import State
+
+logger = logging.getLogger(__name__)
 
 _STREAM = {"content-type": "text/event-stream", "cache-control": "no-cache", "connection": "keep-alive"}
 _OFF = "responses are not kept on this server (CORRAL_RESPONSES=off); send the whole conversation as input"
@@ -213,8 +216,7 @@ def _in_background(
     remembered = _remembered(state)
 
     def keep(response: dict[str, Any], events: list[bytes]) -> None:
-        finished = response["status"] in objects.FINISHED
-        remembered.put(response, inputs, finished=finished, events=b"".join(events) if stream and events else None)
+        _put(remembered, response, inputs, b"".join(events) if stream and events else None)
 
     run = state.background.start(encoder, answers, keep)
     if stream:
@@ -224,7 +226,15 @@ def _in_background(
 
 def _keeping(remembered: Remembered | None, inputs: list[Item]) -> Callable[[dict[str, Any]], None]:
     assert remembered is not None
-    return lambda response: remembered.put(response, inputs, finished=True)
+    return lambda response: _put(remembered, response, inputs)
+
+
+def _put(remembered: Remembered, response: dict[str, Any], inputs: list[Item], events: bytes | None = None) -> None:
+    """Keep a response. Where that fails it is answered all the same: its client has it, and its owner reads the log."""
+    try:
+        remembered.put(response, inputs, finished=response["status"] in objects.FINISHED, events=events)
+    except StoreError as exc:
+        logger.error("%s is not kept: %s", response["id"], exc)
 
 
 def _remembered(state: State) -> Remembered:
