@@ -266,6 +266,20 @@ class Settings:
         False, _switch, "Keep files in the store that no model uses when the server starts.", "OLLAMA_NOPRUNE"
     )
     no_history: bool = _setting(False, _switch, "Do not keep the history of chats.", "OLLAMA_NOHISTORY")
+    responses: str = _setting(
+        "memory",
+        _choice("memory", "disk", "off"),
+        "Where responses are kept for `previous_response_id`: in memory, on disk, which survives a restart, or nowhere.",
+    )
+    responses_count: int = _setting(1000, _count(1), "Responses that are kept; the longest unused go first.")
+    responses_bytes: int = _setting(64 << 20, _size, "Bytes that kept responses may have, prompts included.")
+    responses_ttl: float = _setting(
+        30 * 86400.0, _duration, "How long a response is kept after it was made; negative is for ever."
+    )
+    file_bytes: int = _setting(200 << 20, _size, "Bytes that a file sent to `/v1/files` or `/v1/audio` may have.")
+    files_bytes: int = _setting(10 << 30, _size, "Bytes that all files of `/v1/files` may have together.")
+    batch_parallel: int = _setting(4, _count(1), "Requests of batches that run at a time.")
+    batch_requests: int = _setting(50_000, _count(1), "Requests that one batch may have.")
     registry: str = _setting(
         "auto",
         _choice("auto", "on", "off"),

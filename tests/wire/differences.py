@@ -289,6 +289,23 @@ UNRECORDED = (
         "A projector that only hears makes its model claim that it sees.",
         "It hears.",
     ),
+    ("A model that does not embed has status 501 on `/v1/embeddings`.", "400 that says so."),
+    (
+        "`/v1/responses` ignores `tool_choice`, `previous_response_id`, `store`, `metadata` and more; `web_search` asks the web.",
+        "They are honoured; tools other than functions are refused by name.",
+    ),
+    (
+        "A `/v1/responses` stream that breaks just ends; text after a call, or beside one in an answer in one piece, is lost.",
+        "`response.failed` with the reason; nothing is lost.",
+    ),
+    (
+        "`temperature` and `top_p` of `/v1/responses` are 1 where a request says nothing.",
+        "They are the model's own, and the answer repeats them.",
+    ),
+    (
+        "`/v1/audio/transcriptions` answers `verbose_json`, `srt` and `vtt` with plain JSON.",
+        "They are refused by name.",
+    ),
     ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
     ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
     ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),
@@ -313,9 +330,10 @@ UNRECORDED = (
 def document() -> str:
     """The page for users."""
     from tests.wire.anthropic import BECAUSE_ANTHROPIC  # they use this module
+    from tests.wire.responses import BECAUSE_RESPONSES
     from tests.wire.tinygo import BECAUSE_RENDERED
 
-    because = (*BECAUSE, *BECAUSE_RENDERED, *BECAUSE_ANTHROPIC)
+    because = (*BECAUSE, *BECAUSE_RENDERED, *BECAUSE_ANTHROPIC, *BECAUSE_RESPONSES)
 
     lines = [
         "# Where Corral differs from Ollama",
@@ -329,8 +347,6 @@ def document() -> str:
         "| --- | --- |",
         *(f"| {difference.ollama} | {difference.corral} |" for difference in because),
         *(f"| {ollama} | {corral} |" for ollama, corral in UNRECORDED),
-        "",
-        "Not there yet: the Responses of OpenAI's API.",
         "",
     ]
     return "\n".join(lines)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
 from corral.engine.base import Json, Message, OutputFormat, ToolChoice
 from corral.library import ModelSpec
 from corral.runtime.options import Options
+
+in_background: ContextVar[bool] = ContextVar("in_background", default=False)
+"""Whether the task at work is one that everyone else goes before, whatever it asks for: no dialect needs to know."""
 
 Think = bool | Literal["low", "medium", "high", "max"]
 
@@ -30,7 +34,7 @@ class GenerationRequest:
     truncate: bool = True
     top_logprobs: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    background: bool = False
+    background: bool = field(default_factory=in_background.get)
     progress: bool = False
 
     @property

@@ -27,23 +27,31 @@ from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server import (
     anthropic,
+    batches,
     blobs,
     creation,
     distribution,
     embedding,
+    files,
     native,
     openai,
     operations,
     rerank,
+    responses,
     tokens,
+    transcriptions,
     transfers,
 )
 from corral.server.asked import Asked, Requests
+from corral.server.background import Background
+from corral.server.batches import Batches
+from corral.server.filing import Files
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.media import RemoteImages
 from corral.server.middleware import Entrance
 from corral.server.refusing import JSON, error_body, refuse, refuse_route
+from corral.server.remembered import Remembered
 from corral.server.state import State
 from corral.store import Store
 
@@ -74,6 +82,10 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     *anthropic.ROUTES,
     *rerank.ROUTES,
     *tokens.ROUTES,
+    *responses.ROUTES,
+    *files.ROUTES,
+    *batches.ROUTES,
+    *transcriptions.ROUTES,
     (("HEAD", "GET"), "/health", operations.health),
     (("HEAD", "GET"), "/ready", operations.ready),
     (("HEAD", "GET"), "/metrics", operations.metrics),
@@ -103,11 +115,42 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         ):
             await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
-            sessions = Sessions(pool, MediaReader.of(settings, converter))
-            app.state.corral = State(
-                settings, library, transfers, through, pool, sessions, inflight, requests, remote_images
+            remembered = Remembered.of(settings)
+            responses.tidy(remembered)
+            background = Background(inflight, settings.max_queue)
+            kept = Files(settings.data / "files", file_bytes=settings.file_bytes, total_bytes=settings.files_bytes)
+            queued = Batches(
+                settings.data / "batches",
+                kept,
+                app,
+                inflight,
+                parallel=settings.batch_parallel,
+                most_requests=settings.batch_requests,
             )
-            yield
+            app.state.corral = State(
+                settings,
+                library,
+                transfers,
+                through,
+                pool,
+                Sessions(pool, MediaReader.of(settings, converter)),
+                inflight,
+                requests,
+                remote_images,
+                remembered,
+                background,
+                kept,
+                queued,
+            )
+            await to_thread.run_sync(kept.open)
+            queued.open()
+            try:
+                yield
+            finally:
+                await queued.close()
+                await background.close()
+                if remembered is not None:
+                    remembered.close()
 
     app = FastAPI(
         title="Corral",

@@ -13,7 +13,13 @@ from corral.registry import PullThrough, Transfers
 from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.asked import Requests
+from corral.server.background import Background
+from corral.server.filing import Files
 from corral.server.inflight import Inflight
+from corral.server.remembered import Remembered
+
+if TYPE_CHECKING:
+    from corral.server.batches import Batches  # which asks the app, and so comes after this
 
 if TYPE_CHECKING:
     from corral.server.media import RemoteImages
@@ -32,6 +38,10 @@ class State:
     inflight: Inflight
     requests: Requests
     remote_images: RemoteImages
+    responses: Remembered | None
+    background: Background
+    files: Files
+    batches: Batches
 
     @classmethod
     def of(cls, request: Request) -> State:
