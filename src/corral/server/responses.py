@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from corral.dialects.gojson import dumps
+from corral.dialects.gojson import dumps, parse
 from corral.dialects.refusals import Refusal
 from corral.dialects.responses import items, objects
 from corral.dialects.responses.answers import Encoder
@@ -39,7 +39,7 @@ _OFF = "responses are not kept on this server (CORRAL_RESPONSES=off); send the w
 async def create(request: Request) -> Response:
     """``POST /v1/responses``."""
     state = State.of(request)
-    wanted = Create.decode(await body_of(request))
+    wanted = await _wanted(request)
     stored = _stored(state, wanted)
     spec = await _spec(request, wanted)
     wanted = _resolved(state, wanted)
@@ -61,7 +61,7 @@ async def create(request: Request) -> Response:
 async def count(request: Request) -> Response:
     """``POST /v1/responses/input_tokens``: what the input would cost; nothing is generated."""
     state = State.of(request)
-    wanted = Create.decode(await body_of(request))
+    wanted = await _wanted(request)
     spec = await _spec(request, wanted)
     wanted = _resolved(state, wanted)
     asked = wanted.request(spec, wanted.messages(_before(state, wanted)))
@@ -140,6 +140,10 @@ def tidy(remembered: Remembered | None) -> None:
             failed = objects.broken(found, found["output"], "failed", "the server ended while it was at work on this")
             assert remembered is not None
             remembered.put(failed, remembered.inputs(response_id), finished=True)
+
+
+async def _wanted(request: Request) -> Create:
+    return Create.decode(parse(await body_of(request)), {})
 
 
 async def _spec(request: Request, wanted: Create) -> ModelSpec:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from corral.dialects import gojson
 from corral.dialects.gojson import Fields
 from corral.dialects.media import Fetched
 from corral.dialects.responses import items
@@ -69,9 +68,9 @@ class Create:
     echo: Mapping[str, Any] = field(repr=False)  # what the answer repeats as it was sent
 
     @classmethod
-    def decode(cls, body: bytes, fetched: Fetched | None = None) -> Create:
-        """Raises `InvalidRequest` that names the field."""
-        fields = Fields.of(gojson.parse(body), "ResponsesRequest")
+    def decode(cls, body: object, fetched: Fetched) -> Create:
+        """The JSON of a body, and the images that it links to. Raises `InvalidRequest` that names the field."""
+        fields = Fields.of(body, "ResponsesRequest")
         for name, why in _ABSENT.items():
             if fields.raw(name) is not None:
                 raise InvalidRequest(f'"{name}" is not supported: {why}', param=name)
@@ -99,7 +98,7 @@ class Create:
             truncate=truncation == "auto",
             keep_alive_s=options.keep_alive(fields),
             logit_bias=options.logit_bias(fields),
-            fetched=fetched or {},
+            fetched=fetched,
             echo={
                 "tools": echoed,
                 "tool_choice": fields.raw("tool_choice") or "auto",
