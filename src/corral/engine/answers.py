@@ -20,6 +20,7 @@ class ChatAnswer:
         self.stops: StopMatcher | None = None
         self._top_logprobs = sampling.top_logprobs
         self._calls: dict[int, list[str]] = {}  # index: id, name, arguments so far
+        self._thought = _ThoughtTokens()
 
     def read(self, data: Mapping[str, Any]) -> list[Event]:
         """What ``data`` adds to the answer; nothing once it is finished, whatever came along with its last piece."""
@@ -28,6 +29,11 @@ class ChatAnswer:
         events: list[Event] = []
         for choice in data.get("choices") or ():
             delta = choice.get("delta") or {}
+            self._thought.count(
+                data,
+                thinks=bool(delta.get("reasoning_content")),
+                answers=bool(delta.get("content") or delta.get("tool_calls")),
+            )
             logprobs = self._logprobs(choice["logprobs"]) if choice.get("logprobs") else ()
             if thought := delta.get("reasoning_content"):
                 events.append(Thinking(thought, logprobs))
@@ -37,7 +43,7 @@ class ChatAnswer:
                     events.append(Text(text, logprobs))
                 if stopped:
                     assert self.stops is not None
-                    end = _finished("stop", data.get("timings") or {})
+                    end = self._thought.told(_finished("stop", data.get("timings") or {}))
                     events.append(replace(end, stop_string=self.stops.met))
                     self.finished = True
                     return events
@@ -48,7 +54,7 @@ class ChatAnswer:
                 if self.stops and (held := self.stops.flush()):
                     events.append(Text(held))
                 events += self._whole_calls()
-                events.append(_finished("length" if length else "stop", data.get("timings") or {}))
+                events.append(self._thought.told(_finished("length" if length else "stop", data.get("timings") or {})))
                 self.finished = True
         return events
 
@@ -78,13 +84,34 @@ class ChatAnswer:
         return events
 
 
+class _ThoughtTokens:
+    """Counts the tokens of a thought: all that came before the first of the answer."""
+
+    def __init__(self) -> None:
+        self._thinks = False
+        self._before_answer: int | None = None
+
+    def count(self, data: Mapping[str, Any], *, thinks: bool, answers: bool) -> None:
+        """Take in what came: a piece of the thought, or of the answer."""
+        self._thinks = self._thinks or thinks
+        if answers and self._before_answer is None:
+            self._before_answer = max(int((data.get("timings") or {}).get("predicted_n", 1)) - 1, 0)
+
+    def told(self, finished: Finished) -> Finished:
+        """``finished`` with the number."""
+        if not self._thinks:
+            return finished
+        tokens = finished.generated_tokens if self._before_answer is None else self._before_answer
+        return replace(finished, thinking_tokens=min(tokens, finished.generated_tokens))
+
+
 class CompletionAnswer:
     """Turns the chunks of one completion into events; told by tags, thoughts are events of their own."""
 
     def __init__(self, call: CompletionCall) -> None:
         self.finished = False
         self._top_logprobs = call.sampling.top_logprobs
-        self._only_thought = call.only_thought
+        self._thought = _ThoughtTokens()
         tags = call.thoughts
         self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
         self._stops = StopMatcher(call.sampling.stop if call.thoughts else ())
@@ -98,15 +125,14 @@ class CompletionAnswer:
         content = str(data.get("content") or "")
         logprobs = _completion_logprobs(data, self._top_logprobs) if content else ()
         events = self._told(content, logprobs, ended=bool(data.get("stop")))
+        self._thought.count(data, thinks=any(isinstance(e, Thinking) for e in events), answers=self._answered > 0)
         if data.get("stop") and not self.finished:
             reason = "length" if data.get("stop_type") == "limit" else "stop"
             end = _finished(reason, data.get("timings") or {})
             events.append(self._end(replace(end, stop_string=str(data.get("stopping_word") or ""))))
         elif self.finished:
             ending = _finished("stop", data.get("timings") or {})
-            # The token with which the answer began is none of the thought; it will be generated again.
-            tokens = max(ending.generated_tokens - 1, 0) if self._only_thought else ending.generated_tokens
-            events.append(self._end(replace(ending, generated_tokens=tokens, stop_string=self._stops.met)))
+            events.append(self._end(replace(ending, stop_string=self._stops.met)))
         return events
 
     def _told(self, content: str, logprobs: tuple[TokenLogprob, ...], *, ended: bool) -> list[Event]:
@@ -120,17 +146,12 @@ class CompletionAnswer:
                 events.append(Thinking(text))
                 continue
             self._answered += len(text)
-            if self._only_thought:
-                self.finished = True
-                break
             shown, self.finished = self._stops.feed(text)
             events.append(Text(shown))
             if self.finished:
                 break
         if ended and not self.finished:
             events.append(Text(self._stops.flush()))
-        if self.finished and self._only_thought:
-            logprobs = ()  # of a token that will be generated again
         self._shown += sum(len(event.text) for event in events if isinstance(event, Text))
         return _with_logprobs([event for event in events if event.text], logprobs)
 
@@ -139,6 +160,7 @@ class CompletionAnswer:
         self.finished = True
         if self._thoughts is None:
             return finished
+        finished = self._thought.told(finished)
         written = "".join(self._written)
         return replace(finished, written=written[: len(written) - self._answered + self._shown])
 

@@ -100,14 +100,31 @@ class Sampling:
     max_tokens: int | None = None
     top_logprobs: int | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
+    # What the engine leaves out unless it is asked for.
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    samplers: tuple[str, ...] | None = None
+    ignore_eos: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The answer must be what ``grammar`` (GBNF) says, where there is one; else JSON: of any shape, or of ``schema``."""
+    """The answer is what ``grammar`` (GBNF) says, or matches ``regex`` as a whole, or is JSON: any object, or of ``schema``."""
 
     schema: Mapping[str, Json] | None = None
     grammar: str = ""
+    regex: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +172,7 @@ class CompletionCall:
     """A text, or tokens, to be continued as they stand.
 
     ``images`` are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts`` the answer is told from its
-    thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens that are text here.
+    thought. ``shown`` are control tokens that are text here.
     """
 
     prompt: str | tuple[int, ...]
@@ -164,7 +181,6 @@ class CompletionCall:
     images: tuple[bytes, ...] = field(default=(), repr=False)
     background: bool = False
     thoughts: Thoughts | None = None
-    only_thought: bool = False
     shown: tuple[str, ...] = ()
 
 
@@ -211,6 +227,7 @@ class Finished:
     dropped_messages: int = 0  # left out because the conversation was longer than the context
     context: tuple[int, ...] = ()  # tokens of the conversation so far, where they were asked for
     stop_string: str = ""
+    thinking_tokens: int = 0  # of those that were generated: up to where the answer began, tags included
     written: str = field(default="", repr=False)  # by a completion with thoughts: all of it, tags included
 
 

@@ -72,10 +72,11 @@ class LlamaEngine:
         elif call.output is not None:
             body["response_format"] = _response_format(call.output)
         answer = ChatAnswer(call.sampling)
+        if call.sampling.stop or call.conversation.thinking:
+            body["timings_per_token"] = True
         if call.sampling.stop:
             # The engine looks for them in thoughts too, and does not say which it met; so they are looked for here.
             del body["stop"]
-            body["timings_per_token"] = True
             answer.stops = StopMatcher(call.sampling.stop)
         async with self._post("/v1/chat/completions", body) as response:
             stream = _ServerSentEvents(response)
@@ -291,6 +292,10 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
     }
+    for name in _UNLESS_ASKED:
+        value = getattr(sampling, name)
+        if value is not None:
+            body[name] = list(value) if isinstance(value, tuple) else value
     if sampling.seed is not None:
         body["seed"] = sampling.seed
     if sampling.stop:
@@ -299,6 +304,13 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         forbidden = -math.inf
         body["logit_bias"] = [[token, False if bias == forbidden else bias] for token, bias in sampling.logit_bias]
     return body
+
+
+_UNLESS_ASKED = (
+    "top_n_sigma", "xtc_probability", "xtc_threshold", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+    "dry_sequence_breakers", "dynatemp_range", "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta", "samplers",
+    "ignore_eos",
+)  # fmt: skip
 
 
 def _response_format(output: OutputFormat) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an answer may be, as a grammar that the engine holds it to (GBNF): from JSON Schemas, regular expressions and forms of tool calls.
+"""What an answer may be, as a grammar that the engine holds it to (GBNF): from JSON Schemas and regular expressions.
 
 Knows texts and no models. Whatever cannot be said in a grammar is refused with the keyword and its place: `InvalidRequest`.
 """

@@ -14,7 +14,9 @@ _DEEPEST = 6
 
 def never(first: Schema, second: Schema, resolve: Resolve, place: str, depth: int = 0) -> bool:
     """Whether no answer that is written for ``first`` is of ``second``; ``False`` where it cannot be told."""
-    if depth > _DEEPEST or any(keyword in schema for schema in (first, second) for keyword in ("anyOf", "oneOf", "allOf")):
+    if depth > _DEEPEST or any(
+        keyword in schema for schema in (first, second) for keyword in ("anyOf", "oneOf", "allOf")
+    ):
         return False
     ours, theirs = _values(first), _values(second)
     if ours is not None and theirs is not None:
@@ -23,7 +25,9 @@ def never(first: Schema, second: Schema, resolve: Resolve, place: str, depth: in
     others = types_of(second, place) if theirs is None and _says_type(second) else None
     if theirs is not None:
         others = tuple(kind_of(value) for value in theirs)
-    if others is not None and not any(is_of(kind, others) or is_of(other, (kind,)) for kind in kinds for other in others):
+    if others is not None and not any(
+        is_of(kind, others) or is_of(other, (kind,)) for kind in kinds for other in others
+    ):
         return True
     return kinds == ("object",) and _never_objects(first, second, resolve, place, depth)
 
@@ -45,7 +49,9 @@ def _never_objects(first: Schema, second: Schema, resolve: Resolve, place: str, 
     if types_of(second, place) == ("object",):
         if closed and any(name not in ours for name in second.get("required", ())):
             return True
-        if second.get("additionalProperties") is False and any(name not in theirs for name in first.get("required", ())):
+        if second.get("additionalProperties") is False and any(
+            name not in theirs for name in first.get("required", ())
+        ):
             return True
     return any(
         never(resolve(ours[name]), resolve(theirs[name]), resolve, place, depth + 1)

@@ -45,7 +45,9 @@ class Grammar:
         self._rules[name] = expression
         self._length += len(expression)
         if self._length > _LARGEST:
-            raise InvalidRequest("the format of the request is too large for a grammar; try: fewer values or properties")
+            raise InvalidRequest(
+                "the format of the request is too large for a grammar; try: fewer values or properties"
+            )
 
     def optional(self, expression: str) -> str:
         """``expression`` or nothing."""

@@ -44,7 +44,11 @@ def check_keywords(schema: Schema, place: str) -> None:
         if keyword in ANNOTATIONS or keyword.startswith("x-"):
             continue
         if keyword not in ENFORCED:
-            raise refused(place, keyword, "cannot be enforced while an answer is generated; try: leave it out and check the answer")
+            raise refused(
+                place,
+                keyword,
+                "cannot be enforced while an answer is generated; try: leave it out and check the answer",
+            )
         _check_value(keyword, value, place)
 
 

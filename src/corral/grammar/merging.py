@@ -132,7 +132,9 @@ def holds(value: Any, schema: Schema, place: str) -> bool:
         except re.error as exc:
             raise refused(place, "pattern", f"cannot be read: {exc}") from exc
         return len(value) >= least and (most is None or len(value) <= most) and matches
-    beside = {"array": ("items", "prefixItems", "minItems", "maxItems"), "object": ("properties", "required")}.get(kind, ())
+    beside = {"array": ("items", "prefixItems", "minItems", "maxItems"), "object": ("properties", "required")}.get(
+        kind, ()
+    )
     clash = next((keyword for keyword in beside if keyword in schema), None)
     if clash is not None:
         raise refused(place, clash, "stands beside values that are given whole, which cannot be enforced")

@@ -63,7 +63,7 @@ def add_number(grammar: Grammar, bounds: Bounds) -> str | None:
     """An expression for the numbers within; ``None`` if there are none."""
     if bounds.low is None and bounds.high is None:
         whole = f'"-"? {grammar.rule(" | ".join(_integers(grammar, 0, None)), "int")}'
-        exponent = grammar.optional('[eE] [-+]? [0-9]{1,2}')
+        exponent = grammar.optional("[eE] [-+]? [0-9]{1,2}")
         return grammar.rule(f"{whole} {_fraction(grammar)} {exponent}", "number")
     ways: list[str] = []
     if bounds.high is None or bounds.high > 0 or (bounds.high == 0 and not bounds.below):
@@ -144,9 +144,9 @@ def _grouped(ways: list[str]) -> str:
 def _decimals(grammar: Grammar, low: tuple[Decimal, bool], high: tuple[Decimal | None, bool]) -> list[str]:
     first, low_digits = _parts(low[0])
     if high[0] is None:
-        return [
-            f"{literal(str(first))} {way}" for way in _fractions(grammar, (low_digits, low[1]), None)
-        ] + [f"({way}) {_fraction(grammar)}" for way in _integers(grammar, first + 1, None)]
+        return [f"{literal(str(first))} {way}" for way in _fractions(grammar, (low_digits, low[1]), None)] + [
+            f"({way}) {_fraction(grammar)}" for way in _integers(grammar, first + 1, None)
+        ]
     last, high_digits = _parts(high[0])
     if first > last:
         return []

@@ -239,7 +239,7 @@ def _anchored(node: Node, whole: bool, pattern: str, place: str) -> Node:
     if any(_has_anchor(part) for part in inner):
         raise InvalidRequest(f'"{place}" cannot be used: ^ and $ can stand at the ends only (of {pattern!r})')
     around = [] if whole else [_ANYTHING]
-    return Node("row", parts=tuple([*([] if begins else around), *inner, *([] if ends else around)]))
+    return Node("row", parts=(*([] if begins else around), *inner, *([] if ends else around)))
 
 
 def _has_anchor(node: Node) -> bool:
@@ -271,4 +271,4 @@ class _Writer:
 
 
 def _json_escape(code: int) -> str:
-    return "\\" + (_JSON_ESCAPES[code] if code in _JSON_ESCAPES else f"u{code:04x}")
+    return "\\" + (_JSON_ESCAPES.get(code, f"u{code:04x}"))

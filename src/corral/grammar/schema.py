@@ -13,9 +13,9 @@ from typing import Any
 from corral.errors import InvalidRequest
 from corral.grammar.disjoint import never
 from corral.grammar.gbnf import Grammar, character_class, complement, literal
-from corral.grammar.keywords import Schema, bounds_of, check_keywords, is_of, kind_of, refused, types_of
+from corral.grammar.keywords import Schema, bounds_of, check_keywords, refused, types_of
 from corral.grammar.merging import NothingFits, holds, merged
-from corral.grammar.numbers import Bounds, add_integer, add_number
+from corral.grammar.numbers import add_integer, add_number
 from corral.grammar.regex import add_regex
 from corral.grammar.strings import INTEGERS, UNWRITTEN, add_text, fits, format_pattern, pattern_lengths
 
@@ -91,9 +91,8 @@ class _Schemas:
     def _of_type(self, kind: str, schema: Schema, place: str) -> str:
         if kind in ("number", "integer"):
             return self._number(kind, schema, place)
-        known = {"null": lambda: '"null"', "boolean": lambda: '"true" | "false"'}
-        if kind in known:
-            return known[kind]()
+        if kind in ("null", "boolean"):
+            return '"null"' if kind == "null" else '"true" | "false"'
         of = {"string": self._string, "array": self._array, "object": self._object}[kind]
         return of(schema, place)
 
@@ -114,7 +113,11 @@ class _Schemas:
                 if part is True:
                     continue
                 if not isinstance(part, Mapping):
-                    raise NothingFits(f"at {place} nothing is allowed") if part is False else refused(place, "allOf", "needs schemas")
+                    raise (
+                        NothingFits(f"at {place} nothing is allowed")
+                        if part is False
+                        else refused(place, "allOf", "needs schemas")
+                    )
                 check_keywords(part, place)
                 if "$ref" in part or "allOf" in part:
                     part = self._resolved(part, place)
@@ -177,25 +180,37 @@ class _Schemas:
             for second, other in branches:
                 if at != other and not never(resolve(first), resolve(second), resolve, place):
                     raise refused(
-                        place, "oneOf", f"has branches that a value may be of at once ({at}, {other}); try: anyOf, or a const that tells them apart"
+                        place,
+                        "oneOf",
+                        f"has branches that a value may be of at once ({at}, {other}); try: anyOf, or a const in each",
                     )
 
     # -- values --------------------------------------------------------------------------------------------------
 
     def _values(self, schema: Schema, place: str) -> str:
         values = [schema["const"]] if "const" in schema else schema["enum"]
-        if "const" in schema and "enum" in schema and not any(holds(v, {"const": schema["const"]}, place) for v in schema["enum"]):
+        if (
+            "const" in schema
+            and "enum" in schema
+            and not any(holds(v, {"const": schema["const"]}, place) for v in schema["enum"])
+        ):
             raise NothingFits(f"at {place} the const is none of the enum")
         rest = {k: v for k, v in schema.items() if k not in ("const", "enum", "nullable")}
         allowed = [value for value in values if holds(value, rest, place)]
         if not allowed:
-            raise NothingFits(f"at {place} no value of the {'const' if 'const' in schema else 'enum'} has the type and limits beside it")
+            raise NothingFits(
+                f"at {place} no value of the {'const' if 'const' in schema else 'enum'} has the type and limits beside it"
+            )
         return " | ".join(literal(json.dumps(value, ensure_ascii=False)) for value in allowed)
 
     def _number(self, kind: str, schema: Schema, place: str) -> str:
         step = schema.get("multipleOf")
         if step is not None and step != 1:
-            raise refused(place, "multipleOf", "cannot be enforced while an answer is generated; try: leave it out and check the answer")
+            raise refused(
+                place,
+                "multipleOf",
+                "cannot be enforced while an answer is generated; try: leave it out and check the answer",
+            )
         bounds, name = bounds_of(schema), schema.get("format")
         if name in INTEGERS:
             low, high = INTEGERS[name]
@@ -223,7 +238,11 @@ class _Schemas:
             return f'"\\"" {add_text(self._grammar, least, None if most is None else int(most))} "\\""'
         at = f"pattern at {place}"
         if ("minLength" in schema or "maxLength" in schema) and not fits(pattern_lengths(pattern, at), least, most):
-            raise refused(place, "pattern", "matches texts that minLength and maxLength do not allow; try: say the length in the pattern")
+            raise refused(
+                place,
+                "pattern",
+                "matches texts that minLength and maxLength do not allow; try: say the length in the pattern",
+            )
         return f'"\\"" {add_regex(self._grammar, pattern, place=at, in_json=True)} "\\""'
 
     # -- arrays --------------------------------------------------------------------------------------------------
@@ -232,7 +251,11 @@ class _Schemas:
         least, most = int(schema.get("minItems", 0)), schema.get("maxItems")
         most = None if most is None else int(most)
         if schema.get("uniqueItems") and (most is None or most > 1):
-            raise refused(place, "uniqueItems", "cannot be enforced while an answer is generated; try: leave it out and check the answer")
+            raise refused(
+                place,
+                "uniqueItems",
+                "cannot be enforced while an answer is generated; try: leave it out and check the answer",
+            )
         if schema.get("unevaluatedItems", False) is not False:
             raise refused(place, "unevaluatedItems", "cannot be enforced; try: items")
         first, rest = schema.get("prefixItems", ()), schema.get("items", {})
@@ -292,7 +315,9 @@ class _Schemas:
         if besides is not False:
             try:
                 key = f'"\\"" {self._other_keys(list(properties))} "\\""'
-                extra = self._grammar.rule(f'{key} ":" {self._space} {self._rule(besides, f"{place}/additionalProperties")}')
+                extra = self._grammar.rule(
+                    f'{key} ":" {self._space} {self._rule(besides, f"{place}/additionalProperties")}'
+                )
             except NothingFits:
                 extra = None
         return f'"{{" {self._space} {self._pairs(pairs, extra)} {self._space} "}}"'
@@ -305,7 +330,9 @@ class _Schemas:
     def _check_numbers(self, schema: Schema, named: int, needed: int, besides: Any, place: str) -> None:
         least, most = schema.get("minProperties", 0), schema.get("maxProperties")
         if least > needed:
-            raise refused(place, "minProperties", "is more than the properties that are required, which cannot be enforced")
+            raise refused(
+                place, "minProperties", "is more than the properties that are required, which cannot be enforced"
+            )
         if most is not None and (besides is not False or most < named):
             raise refused(place, "maxProperties", "is less than the properties there may be, which cannot be enforced")
 
@@ -342,5 +369,3 @@ class _Schemas:
 
 
 _BESIDE = frozenset({"type"})
-
-

@@ -33,7 +33,9 @@ def add_grammar(grammar: Grammar, text: str) -> str:
         missing = next((word for kind, word in rule if kind == "name" and word not in rules), None)
         if missing is not None:
             raise InvalidRequest(f'"grammar": the rule "{name}" uses "{missing}", which is not defined')
-    grammar.add_rules((_own(name), " ".join(_own(w) if k == "name" else w for k, w in rule)) for name, rule in rules.items())
+    grammar.add_rules(
+        (_own(name), " ".join(_own(w) if k == "name" else w for k, w in rule)) for name, rule in rules.items()
+    )
     return _own("root")
 
 

@@ -19,6 +19,7 @@ from corral.errors import EngineCrashed, InvalidRequest
 from corral.runtime import native, rendered
 from corral.runtime.conversations import chat_conversation
 from corral.runtime.embedding import Embedded, embed
+from corral.runtime.formats import check_output
 from corral.runtime.numbers import label
 from corral.runtime.options import Options, parse_options
 from corral.runtime.pool import EnginePool
@@ -89,16 +90,16 @@ class Sessions:
 
     async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncGenerator[Batch, None]:
         """Run ``generate`` on a leased engine; once more on a fresh one if it crashed before anything was sent."""
+        check_output(request.output)
         started, model, numbers = time.monotonic(), label(request.spec.name), self._pool.numbers
         options = _effective(request)
         for attempt in (1, 2):
             sent = False
             async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
                 limit = _limit(options, lease.engine)
-                sampling = replace(
-                    options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs),
-                    logit_bias=tuple(request.logit_bias.items()),
-                )
+                sampling = options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs)
+                if request.logit_bias:
+                    sampling = replace(sampling, logit_bias=tuple(request.logit_bias.items()))
                 try:
                     stream = generate(lease.engine, limit, sampling)
                     async with aclosing(stream):
