@@ -67,7 +67,6 @@ PARAMETERS: Mapping[str, Parameter] = {
     "mirostat_tau": Parameter("float32", 0, 100),
     "mirostat_eta": Parameter("float32", 0, 1),
     "samplers": Parameter("array", choices=SAMPLERS),
-    "ignore_eos": Parameter("boolean"),
     "logit_bias": Parameter("biases", -100, 100),
 }
 

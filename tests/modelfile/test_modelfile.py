@@ -182,7 +182,13 @@ def test_values_of_parameters_have_the_types_of_the_table() -> None:
     )
     definition = definition_of(read_modelfile(text))
     assert definition.sources == ("a", "b")
-    assert definition.parameters == {"num_ctx": 4096, "temperature": 0.1, "use_mmap": True, "stop": ["a", "b "]}
+    assert definition.parameters == {
+        "num_ctx": 4096,
+        "temperature": 0.1,
+        "use_mmap": True,
+        "stop": ["a", "b "],
+        "mirostat": 2,
+    }
     assert definition.without_effect == ("mirostat",)
     assert definition.licenses == ("x", "y")
     assert (definition.system, definition.requires, definition.adapters) == ("two", "0.14.0", ("l",))

@@ -87,7 +87,7 @@ def test_what_llama_cpp_knows_besides_reaches_it() -> None:
         "top_n_sigma": 1.5, "xtc_probability": 0.5, "xtc_threshold": 0.1, "dry_multiplier": 0.8, "dry_base": 1.75,
         "dry_allowed_length": 2, "dry_penalty_last_n": -1, "dry_sequence_breakers": ["\n"], "dynatemp_range": 0.5,
         "dynatemp_exponent": 1.5, "mirostat": 2, "mirostat_tau": 4, "mirostat_eta": 0.2, "samplers": ["top_k", "temperature"],
-        "ignore_eos": True, "logit_bias": {"7": -100, "8": False},
+        "logit_bias": {"7": -100, "8": False},
     }  # fmt: skip
     sampling = parse_options(given).sampling(num_ctx=99)
     for name, value in given.items():

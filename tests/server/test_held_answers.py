@@ -223,3 +223,52 @@ def test_a_tool_that_must_be_strict_and_cannot_be_is_refused(server: RunningServ
     status, (line,) = post(server, "/api/chat", **body, tools=[strict])
     assert status == 400
     assert "calls of the tool 'odd' cannot be strict" in line["error"]
+
+
+@BOTH
+def test_an_answer_that_was_begun_has_no_thought_more_and_goes_on_in_the_format(
+    server: RunningServer, model: str
+) -> None:
+    begun = [*ADA, {"role": "assistant", "content": "Here it is: "}]
+    for answer in answers(server, model=model, messages=begun, format=PERSON):
+        assert "thinking" not in answer["message"]
+        jsonschema.validate(json.loads(answer["message"]["content"]), PERSON)
+
+
+@BOTH
+def test_turns_that_were_left_out_stand_in_a_header_too(server: RunningServer, model: str) -> None:
+    turns = [*HELLO, {"role": "assistant", "content": "word " * 80}] * 3 + HELLO
+    body = {"model": model, "messages": turns, "stream": False, "options": {"num_ctx": 128, "num_predict": 5}}
+    connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=60)
+    connection.request("POST", "/api/chat", json.dumps(body))
+    answer = connection.getresponse()
+    assert answer.headers["x-corral-dropped-messages"] == str(json.loads(answer.read())["dropped_messages"])
+    connection.close()
+
+
+@BOTH
+def test_options_beside_options_are_heard_and_those_inside_win(server: RunningServer, model: str) -> None:
+    _, (answer,) = post(server, "/api/chat", model=model, messages=HELLO, temperature=0, max_output_tokens=3)
+    assert (answer["eval_count"], answer["done_reason"]) == (3, "length")
+    _, (answer,) = post(
+        server,
+        "/api/chat",
+        model=model,
+        messages=HELLO,
+        max_output_tokens=3,
+        options={"temperature": 0, "num_predict": 4},
+    )
+    assert answer["eval_count"] == 4
+    status, (line,) = post(server, "/api/chat", model=model, messages=HELLO, temperature="hot")
+    assert (status, line["error"]) == (400, 'option "temperature" must be of type float32')
+
+
+@BOTH
+def test_further_samplers_of_the_engine_are_options(server: RunningServer, model: str) -> None:
+    more = {"mirostat": 2, "dry_multiplier": 0.8, "dry_penalty_last_n": -1, "xtc_probability": 0.1, "top_n_sigma": 2,
+            "dynatemp_range": 0.2, "samplers": ["top_k", "temperature"], "num_predict": 4}  # fmt: skip
+    status, (answer,) = post(server, "/api/chat", model=model, messages=HELLO, options=more)
+    assert (status, answer["eval_count"]) == (200, 4)
+    never = {"temperature": 0, "num_predict": 30, "logit_bias": {"682": False}}  # "Hello"
+    _, (answer,) = post(server, "/api/chat", model=model, messages=HELLO, options=never)
+    assert "Hello" not in answer["message"]["content"]

@@ -97,6 +97,10 @@ class _ThoughtTokens:
         if answers and self._before_answer is None:
             self._before_answer = max(int((data.get("timings") or {}).get("predicted_n", 1)) - 1, 0)
 
+    def since(self, generated: int) -> int:
+        """How many of ``generated`` tokens are the answer's, or the thought's while there is no answer."""
+        return generated - (self._before_answer or 0)
+
     def told(self, finished: Finished) -> Finished:
         """``finished`` with the number."""
         if not self._thinks:
@@ -112,6 +116,8 @@ class CompletionAnswer:
         self.finished = False
         self._top_logprobs = call.sampling.top_logprobs
         self._thought = _ThoughtTokens()
+        self._context = call.limit_each
+        self._most = call.sampling.max_tokens
         tags = call.thoughts
         self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
         self._stops = StopMatcher(call.sampling.stop if call.thoughts else ())
@@ -133,7 +139,17 @@ class CompletionAnswer:
         elif self.finished:
             ending = _finished("stop", data.get("timings") or {})
             events.append(self._end(replace(ending, stop_string=self._stops.met)))
+        elif self._is_at_limit(data.get("timings") or {}):
+            events += self._told("", (), ended=True)
+            events.append(self._end(_finished("length", data.get("timings") or {})))
         return events
+
+    def _is_at_limit(self, timings: Mapping[str, Any]) -> bool:
+        if self._context is None or self._most is None:
+            return False
+        end = _finished("length", timings)
+        all_tokens = end.prompt_tokens + end.generated_tokens
+        return self._thought.since(end.generated_tokens) >= self._most or all_tokens >= self._context
 
     def _told(self, content: str, logprobs: tuple[TokenLogprob, ...], *, ended: bool) -> list[Event]:
         if self._thoughts is None:

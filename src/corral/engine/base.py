@@ -115,7 +115,6 @@ class Sampling:
     mirostat_tau: float | None = None
     mirostat_eta: float | None = None
     samplers: tuple[str, ...] | None = None
-    ignore_eos: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +172,8 @@ class CompletionCall:
 
     ``images`` are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts`` the answer is told from its
     thought. ``shown`` are control tokens that are text here.
+
+    With ``limit_each``, which is the context in tokens, ``max_tokens`` is a limit for the thought and once more for the answer.
     """
 
     prompt: str | tuple[int, ...]
@@ -182,6 +183,7 @@ class CompletionCall:
     background: bool = False
     thoughts: Thoughts | None = None
     shown: tuple[str, ...] = ()
+    limit_each: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

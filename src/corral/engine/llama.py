@@ -95,6 +95,8 @@ class LlamaEngine:
             assert isinstance(call.prompt, str)
             body["prompt"] = await self._with_images(call.prompt, call.images)
         body["n_predict"] = -1 if call.sampling.max_tokens is None else call.sampling.max_tokens
+        if call.limit_each is not None and call.sampling.max_tokens is not None:
+            body["n_predict"] = 2 * call.sampling.max_tokens
         if call.shown:
             body["preserved_tokens"] = list(call.shown)
         if call.sampling.top_logprobs is not None:
@@ -309,7 +311,6 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
 _UNLESS_ASKED = (
     "top_n_sigma", "xtc_probability", "xtc_threshold", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
     "dry_sequence_breakers", "dynatemp_range", "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta", "samplers",
-    "ignore_eos",
 )  # fmt: skip
 
 

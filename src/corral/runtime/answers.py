@@ -36,13 +36,14 @@ from corral.templates.chat import Rendered
 class Marks:
     """How thoughts and calls look in an answer. ``tag`` stands before calls, ``form`` is how they are written where that is known.
 
-    ``shown`` are control tokens that must come as text.
+    ``shown`` are control tokens that must come as text. ``limit_each`` is that of `CompletionCall`.
     """
 
     thoughts: Thoughts | None
     tag: str
     form: CallForm | None
     shown: tuple[str, ...] = ()
+    limit_each: int | None = None
 
 
 async def answer(
@@ -59,6 +60,7 @@ async def answer(
         background=background,
         thoughts=marks.thoughts,
         shown=marks.shown,
+        limit_each=marks.limit_each if wanted.output is not None and marks.thoughts is not None else None,
     )
     stream = _with_written(engine.complete(call))
     if wanted.tools:

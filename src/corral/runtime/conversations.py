@@ -57,7 +57,8 @@ def chat_conversation(request: ChatRequest) -> Conversation:
 
 def wanted_of(request: GenerationRequest, conversation: Conversation) -> Wanted:
     """What the answer to a request is to be."""
-    wanted = Wanted(request.output, conversation.tools, thinks=bool(conversation.thinking))
+    begun = bool(conversation.messages) and conversation.messages[-1].role == "assistant"
+    wanted = Wanted(request.output, conversation.tools, thinks=bool(conversation.thinking) and not begun)
     if isinstance(request, ChatRequest) and request.tools:
         return replace(wanted, choice=request.tool_choice, parallel=request.parallel_tool_calls)
     return wanted

@@ -73,7 +73,7 @@ async def _answer(
     if wanted.free or any(message.images or message.audio for message in conversation.messages):
         return _chat(engine, call, wanted)
     prompt = (await engine.apply_template(conversation)).removeprefix(await engine.beginning())
-    marks = await _marks(engine, conversation, request, prompt, calls=wanted.about_calls)
+    marks = await _marks(engine, wanted, request, prompt)
     if marks is None or (wanted.about_calls and marks.form is None):
         return _chat(engine, call, wanted)
     return answers.answer(engine, marks, Rendered(prompt), wanted, sampling, background=request.background)
@@ -90,17 +90,15 @@ def _chat(engine: Engine, call: ChatCall, wanted: Wanted) -> AsyncGenerator[Batc
     return engine.chat(replace(call, output=None) if wanted.tools else call)
 
 
-async def _marks(
-    engine: Engine, conversation: Conversation, request: GenerationRequest, prompt: str, *, calls: bool
-) -> answers.Marks | None:
+async def _marks(engine: Engine, wanted: Wanted, request: GenerationRequest, prompt: str) -> answers.Marks | None:
     """How thoughts and calls look in an answer to ``prompt``, or ``None`` where only the engine knows."""
     template = (request.spec.facts.chat_template if request.spec.facts else "") or ""
     opened = thinking_tags(prompt)
-    tags = opened or (tags_in(template) if conversation.thinking else None)
-    if tags is None and (conversation.thinking or _CHANNELS.search(template)):
+    tags = opened or (tags_in(template) if wanted.thinks else None)
+    if tags is None and (wanted.thinks or _CHANNELS.search(template)):
         return None
     thoughts = Thoughts(*tags, inside=opened is not None) if tags else None
-    form = await _form(engine, template) if calls else None
+    form = await _form(engine, template) if wanted.about_calls else None
     text = f"{form.begin}{form.joint}{form.end}" if form else ""
     shown = [*(tags or ()), *_CONTROL.findall(text)]
     return answers.Marks(thoughts, form.begin if form else "", form, tuple(dict.fromkeys(shown)))

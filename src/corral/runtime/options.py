@@ -89,7 +89,6 @@ class Options:
             mirostat_tau=get("mirostat_tau"),
             mirostat_eta=get("mirostat_eta"),
             samplers=get("samplers") or None,
-            ignore_eos=get("ignore_eos"),
         )
 
 

@@ -33,7 +33,7 @@ async def chat(
 
     async def answered(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
         rendered = await _without_beginning(engine, await go.render(fitted))
-        marks = await go.marks(rendered.prompt, tools=wanted.about_calls)
+        marks = replace(await go.marks(rendered.prompt, tools=wanted.about_calls), limit_each=limit)
         stream = answer(engine, marks, rendered, wanted, sampling, background=request.background)
         async with aclosing(stream):
             async for batch in stream:
@@ -67,7 +67,7 @@ async def _uncut(
     rendered = await _prompt(engine, go, request)
     sampling = await fitted_prompt(engine, rendered.prompt, limit, sampling)
     thinks = not request.raw and not request.suffix and bool(prompt_conversation(request).thinking)
-    marks = await go.marks(rendered.prompt, tools=False)
+    marks = replace(await go.marks(rendered.prompt, tools=False), limit_each=limit)
     wanted = Wanted(request.output, thinks=thinks)
     stream = answer(engine, marks, rendered, wanted, sampling, background=request.background)
     async with aclosing(stream):
