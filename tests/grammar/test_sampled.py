@@ -91,7 +91,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Llam
         yield LlamaEngine(config, process)
 
 
-async def sampled(engine: LlamaEngine, grammar: str, count: int = 5) -> AsyncIterator[str]:
+async def sampled(engine: LlamaEngine, grammar: str, count: int = 4) -> AsyncIterator[str]:
     """Whole answers under a grammar."""
     whole = 0
     for seed in range(count):

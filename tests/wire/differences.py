@@ -166,6 +166,14 @@ UNRECORDED = (
         "It ends with `done_reason` `length`; `shift` and `num_keep` change nothing.",
     ),
     (
+        "A schema's keywords that the engine does not know are ignored.",
+        "400 that names the keyword and its place, before anything is generated ([structured output](structured-output.md)).",
+    ),
+    (
+        "`mirostat` and its companions are ignored, as are llama.cpp's other samplers.",
+        "They are options ([tools and options](tools.md)).",
+    ),
+    (
         "`tools` and `format` together give a tool call as JSON text.",
         "A call is in `tool_calls`; an answer that is no call has the format.",
     ),
@@ -189,7 +197,7 @@ UNRECORDED = (
     ),
     (
         "A schema that the engine cannot take is found out after the thought.",
-        "400 before anything is generated, where a Go template is used.",
+        "400 before anything is generated.",
     ),
     (
         "A mistake in the `template` of a request has status 500.",

@@ -98,16 +98,15 @@ class _Schemas:
 
     # -- schemas together ---------------------------------------------------------------------------------------
 
-    def _resolved(self, schema: Schema, place: str) -> Schema:
+    def _resolved(self, schema: Schema, place: str, seen: tuple[str, ...] = ()) -> Schema:
         """``schema`` with what it refers to, and what must hold besides, in its place."""
-        seen: list[str] = []
         while "$ref" in schema or "allOf" in schema:
             rest = {k: v for k, v in schema.items() if k not in ("$ref", "allOf")}
             parts: list[Any] = list(schema.get("allOf", ()))
             if "$ref" in schema:
                 if schema["$ref"] in seen:
                     raise refused(place, "$ref", f"refers to itself: {schema['$ref']!r}")
-                seen.append(schema["$ref"])
+                seen = (*seen, schema["$ref"])
                 parts.insert(0, self._referred(schema["$ref"], place))
             for part in parts:
                 if part is True:
@@ -120,7 +119,7 @@ class _Schemas:
                     )
                 check_keywords(part, place)
                 if "$ref" in part or "allOf" in part:
-                    part = self._resolved(part, place)
+                    part = self._resolved(part, place, seen)
                 rest = merged(rest, part, place)
             schema = rest
         return schema
