@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator
 
 from corral.engine.base import CompletionCall, EngineConfig, Finished, OutputFormat, Sampling, Text
 from corral.engine.llama import LlamaEngine
@@ -111,7 +111,7 @@ async def sampled(engine: LlamaEngine, grammar: str, count: int = 3) -> AsyncIte
 async def test_an_answer_that_is_whole_is_of_its_schema(engine: LlamaEngine, name: str) -> None:
     grammar = Grammar()
     text = grammar.text(add_schema(grammar, SCHEMAS[name]))
-    judge = Draft202012Validator(SCHEMAS[name], format_checker=FormatChecker())
+    judge = Draft202012Validator(SCHEMAS[name], format_checker=Draft202012Validator.FORMAT_CHECKER)
     async for answer in sampled(engine, text):
         value = json.loads(answer)
         judge.validate(value)
@@ -144,6 +144,6 @@ async def test_long_and_many_are_counted_exactly(engine: LlamaEngine) -> None:
 
 async def test_nothing_stands_behind_a_mark_that_ends_a_text(engine: LlamaEngine) -> None:
     grammar = Grammar()
-    text = grammar.text(f'{grammar.until("th")} "!"')
+    text = grammar.text(f'{grammar.until("e")} "!"')
     async for answer in sampled(engine, text, 3):
-        assert answer.index("th") == len(answer) - 3
+        assert answer.index("e") == len(answer) - 2

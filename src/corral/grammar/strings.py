@@ -25,11 +25,11 @@ FORMATS = {
     "date-time": f"{_DATE}T{_TIME}",
     "duration": f"P(?:{_DAYS}(?:{_TIMES})?|{_TIMES}|{_COUNT}W)",
     "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
-    "email": rf"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){{0,4}}@{_HOST}",
+    "email": rf"[A-Za-z0-9_+-]{{1,30}}(?:\.[A-Za-z0-9_+-]{{1,30}}){{0,3}}@{_HOST}",
     "hostname": _HOST,
     "ipv4": rf"(?:{_OCTET}\.){{3}}{_OCTET}",
     "ipv6": "(?:(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|(?:[0-9a-f]{1,4}:){1,3}(?::[0-9a-f]{1,4}){1,3}|::(?:[0-9a-f]{1,4})?)",
-    "uri": rf"[a-z][a-z0-9+-]{{0,10}}://{_HOST}(?::[1-9][0-9]{{0,3}})?(?:/[A-Za-z0-9._~-]*)*(?:\?[A-Za-z0-9._~=&-]*)?",
+    "uri": rf"[a-z][a-z0-9+-]{{0,10}}://{_HOST}(?::[1-9][0-9]{{0,3}})?(?:/[A-Za-z0-9._~-]{{0,60}}){{0,8}}(?:\?[A-Za-z0-9._~=&-]{{0,200}})?",
 }
 # Formats that OpenAPI has for numbers and texts and that say nothing about how they are written.
 UNWRITTEN = frozenset({"float", "double", "password", "binary"})
