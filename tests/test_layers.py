@@ -14,7 +14,7 @@ import corral
 ORDER = [
     {"errors"},
     {"names", "durations", "logs"},
-    {"config", "parsing", "parameters"},
+    {"config", "grammar", "parsing", "parameters"},
     {"gguf", "modelfile", "media"},
     {"convert", "templates"},
     {"store"},

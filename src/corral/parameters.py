@@ -1,4 +1,4 @@
-"""The parameters of a model, which are also the options of a request: Ollama's names, their types and ranges.
+"""The parameters of a model, which are also the options of a request: Ollama's names and llama.cpp's, their types and ranges.
 
 Knows nothing of what they do; see `corral.runtime.options`.
 """
@@ -19,12 +19,15 @@ from corral.errors import InvalidRequest
 class Parameter:
     """What one parameter may be: its type in Ollama's words, and its range."""
 
-    type: str  # integer, float32, boolean, array
+    type: str  # integer, float32, boolean, array (of texts), biases
     low: float = -math.inf
     high: float = math.inf
     exclusive: bool = False  # ``low`` itself is out
+    choices: tuple[str, ...] = ()  # what the texts of an array may be
 
 
+# The steps by which a token is chosen, which ``samplers`` may put in another order or leave out.
+SAMPLERS = ("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
 _INT = 2**31 - 1
 _LONG = 2**63 - 1
 PARAMETERS: Mapping[str, Parameter] = {
@@ -49,6 +52,22 @@ PARAMETERS: Mapping[str, Parameter] = {
     "main_gpu": Parameter("integer", 0, 1024),
     "use_mmap": Parameter("boolean"),
     "num_thread": Parameter("integer", 0, 4096),
+    # From here on llama.cpp's, which Ollama does not know, or no more.
+    "top_n_sigma": Parameter("float32", -1, 100),
+    "xtc_probability": Parameter("float32", 0, 1),
+    "xtc_threshold": Parameter("float32", 0, 1),
+    "dry_multiplier": Parameter("float32", 0, 100),
+    "dry_base": Parameter("float32", 1, 100),
+    "dry_allowed_length": Parameter("integer", 0, _INT),
+    "dry_penalty_last_n": Parameter("integer", -1, _INT),
+    "dry_sequence_breakers": Parameter("array"),
+    "dynatemp_range": Parameter("float32", 0, 100),
+    "dynatemp_exponent": Parameter("float32", 0, 100, exclusive=True),
+    "mirostat": Parameter("integer", 0, 2),
+    "mirostat_tau": Parameter("float32", 0, 100),
+    "mirostat_eta": Parameter("float32", 0, 1),
+    "samplers": Parameter("array", choices=SAMPLERS),
+    "logit_bias": Parameter("biases", -100, 100),
 }
 
 # What older versions of Ollama knew, and what belongs to parts that do not exist here: accepted in a Modelfile, and without effect.
@@ -60,9 +79,6 @@ WITHOUT_EFFECT = frozenset(
         "logits_all",
         "vocab_only",
         "use_mlock",
-        "mirostat",
-        "mirostat_tau",
-        "mirostat_eta",
         "draft_num_predict",
     }
 )
@@ -86,7 +102,13 @@ def checked(name: str, value: Any) -> Any:
                 raise _wrong_type(name, "array")
             if not all(isinstance(item, str) for item in value):
                 raise _wrong_type(name, "an array of strings")
+            wrong = next((item for item in value if parameter.choices and item not in parameter.choices), None)
+            if wrong is not None:
+                known = ", ".join(parameter.choices)
+                raise InvalidRequest(f"option {quoted(name)} has {quoted(wrong)}, which is none of {known}")
             return tuple(item for item in value if item)  # an empty stop string would end every answer
+        case "biases":
+            return _biases(name, parameter, value)
         case kind:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise _wrong_type(name, kind)
@@ -111,8 +133,31 @@ def from_text(name: str, text: str) -> int | float | bool | str:
             return text in _TRUE
         case "array":
             return text
+        case "biases":
+            raise InvalidRequest(f"parameter '{name}' can be set in requests only")
     kind = {"integer": "int", "float32": "float", "boolean": "bool"}[parameter.type]
     raise InvalidRequest(f"invalid {kind} value [{text}]")
+
+
+def _biases(name: str, parameter: Parameter, value: Any) -> tuple[tuple[int, float], ...]:
+    """What is added to the logits of tokens, by their numbers: an object, as OpenAI has it, or pairs, as llama.cpp has."""
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, list | tuple):
+        raise _wrong_type(name, "an object of numbers")
+    found: list[tuple[int, float]] = []
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise InvalidRequest(f"option {quoted(name)} has {pair!r}, which is no pair of a token's number and a bias")
+        token, bias = pair
+        if not re.fullmatch(r"[0-9]{1,9}", str(token), re.ASCII) or isinstance(token, bool | float):
+            raise InvalidRequest(f"option {quoted(name)} has {token!r}, which is no number of a token")
+        if bias is False:  # as llama.cpp says that a token is never to come
+            found.append((int(token), -math.inf))
+            continue
+        if isinstance(bias, bool) or not isinstance(bias, int | float):
+            raise InvalidRequest(f"option {quoted(name)} has the bias {bias!r}, which is no number")
+        found.append((int(token), float(_in_range(name, parameter, bias))))
+    return tuple(found)
 
 
 def _in_range(name: str, parameter: Parameter, value: float) -> float:

@@ -54,12 +54,12 @@ def shown(server: RunningServer, model: str) -> dict[str, Any]:
 def test_a_model_is_made_from_a_model(server: RunningServer, corral: Corral, folder: Path) -> None:
     (folder / "Modelfile").write_text(
         'FROM tiny\nSYSTEM You are a llama.\nTEMPLATE """{{ .System }} {{ .Prompt }}"""\nPARAMETER stop a\nPARAMETER stop b\n'
-        'PARAMETER mirostat 2\nLICENSE """one\ntwo"""\nMESSAGE user hi\nMESSAGE assistant hello\n'
+        'PARAMETER low_vram 2\nLICENSE """one\ntwo"""\nMESSAGE user hi\nMESSAGE assistant hello\n'
     )
     done = corral("create", "full")
     assert (done.returncode, done.stdout) == (0, "")
     said = done.stderr.splitlines()
-    assert said[:2] == ["gathering model components", "Warning: the parameter mirostat has no effect and is left out"]
+    assert said[:2] == ["gathering model components", "Warning: the parameter low_vram has no effect and is left out"]
     assert [line.split(" sha")[0] for line in said[2:]] == [
         *["using existing layer"] * 2,
         *["creating new layer"] * 5,

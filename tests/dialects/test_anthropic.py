@@ -84,7 +84,7 @@ def test_images_come_as_data_or_as_links_that_were_fetched() -> None:
     link = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
     (message,) = content(text("Hello"), PNG, link, fetched={"https://example.org/a.png": b"other"})
     assert message.images == (b"png", b"other")
-    with pytest.raises(InvalidRequest, match="does not fetch them"):
+    with pytest.raises(InvalidRequest, match="fetches images only if"):
         content(link)
 
 

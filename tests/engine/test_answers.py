@@ -59,17 +59,22 @@ def test_a_stop_string_ends_the_answer_and_what_is_said_to_be_written(seed: int)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_thought_alone_ends_where_the_answer_begins(seed: int) -> None:
+def test_tokens_of_a_thought_are_those_before_the_first_of_the_answer(seed: int) -> None:
     sent = objects("hm\n</think>\n\nanswer", random.Random(seed))
-    call = CompletionCall("", Sampling(top_logprobs=0), thoughts=THINK, only_thought=True)
-    thought, text, tokens, end = read(call, sent)
-    assert (thought, text, end.written) == ("hm\n", "", "hm\n</think>\n\n")
-    before = 0
-    length = 0
-    while length + len(sent[before]["content"]) <= len(end.written):
+    _, _, _, end = read(CompletionCall("", Sampling(), thoughts=THINK), sent)
+    before = length = 0
+    while length + len(sent[before]["content"]) <= len("hm\n</think>\n\n"):
         length += len(sent[before]["content"])
         before += 1
-    assert end.generated_tokens == len(tokens) == before
+    assert end.thinking_tokens == before
+    assert end.generated_tokens == len(sent) - 1
+
+
+def test_an_answer_that_is_all_thought_counts_as_one_and_one_without_as_none() -> None:
+    _, _, _, cut = read(CompletionCall("", Sampling(), thoughts=THINK), objects("hmm hmm", random.Random(1), "limit"))
+    assert cut.thinking_tokens == cut.generated_tokens > 0
+    plain = CompletionCall("", Sampling(), thoughts=Thoughts("<think>", "</think>"))
+    assert read(plain, objects("an answer", random.Random(1)))[3].thinking_tokens == 0
 
 
 def test_an_answer_without_a_thought_is_all_answer_even_if_it_begins_like_a_tag() -> None:

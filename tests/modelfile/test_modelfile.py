@@ -177,13 +177,20 @@ def test_a_long_value_of_many_lines_takes_no_long_time() -> None:
 def test_values_of_parameters_have_the_types_of_the_table() -> None:
     text = (
         "FROM a\nFROM b\nPARAMETER num_ctx 1\nPARAMETER num_ctx 4096\nPARAMETER temperature 1e-1\nPARAMETER use_mmap T\n"
-        'PARAMETER stop a\nPARAMETER stop "b "\nPARAMETER mirostat 2\nLICENSE x\nLICENSE y\nSYSTEM one\nSYSTEM two\n'
+        'PARAMETER stop a\nPARAMETER stop "b "\nPARAMETER mirostat 2\nPARAMETER low_vram true\nLICENSE x\nLICENSE y\n'
+        "SYSTEM one\nSYSTEM two\n"
         "MESSAGE user q\nMESSAGE assistant a\nREQUIRES v0.14.0\nADAPTER l\nDRAFT d\nRENDERER r\nPARSER p\nTEMPLATE t"
     )
     definition = definition_of(read_modelfile(text))
     assert definition.sources == ("a", "b")
-    assert definition.parameters == {"num_ctx": 4096, "temperature": 0.1, "use_mmap": True, "stop": ["a", "b "]}
-    assert definition.without_effect == ("mirostat",)
+    assert definition.parameters == {
+        "num_ctx": 4096,
+        "temperature": 0.1,
+        "use_mmap": True,
+        "stop": ["a", "b "],
+        "mirostat": 2,
+    }
+    assert definition.without_effect == ("low_vram",)
     assert definition.licenses == ("x", "y")
     assert (definition.system, definition.requires, definition.adapters) == ("two", "0.14.0", ("l",))
     assert (definition.draft, definition.renderer, definition.parser, definition.template) == ("d", "r", "p", "t")

@@ -33,6 +33,15 @@ def test_defaults_are_ollamas() -> None:
         ({"num_ctx": 0}, 'option "num_ctx" must be at least 4'),
         ({"num_ctx": 1e30}, 'option "num_ctx" must be at least 4'),
         ({"temperature": float("inf")}, "not inf"),
+        ({"mirostat": 3}, 'option "mirostat" must be at least 0 and at most 2, not 3'),
+        ({"xtc_probability": 2}, 'option "xtc_probability" must be at least 0 and at most 1, not 2'),
+        ({"dry_base": 0.5}, 'option "dry_base" must be at least 1'),
+        ({"dry_sequence_breakers": "x"}, 'option "dry_sequence_breakers" must be of type array'),
+        ({"samplers": ["nope"]}, 'option "samplers" has "nope", which is none of penalties, dry'),
+        ({"logit_bias": {"Hello": 1}}, "option \"logit_bias\" has 'Hello', which is no number of a token"),
+        ({"logit_bias": {"5": 101}}, 'option "logit_bias" must be at least -100 and at most 100, not 101'),
+        ({"logit_bias": [5]}, 'option "logit_bias" has 5, which is no pair'),
+        ({"logit_bias": 5}, 'option "logit_bias" must be of an object of numbers'),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(options: dict[str, object], error: str) -> None:
@@ -42,9 +51,9 @@ def test_a_wrong_value_is_refused_by_name(options: dict[str, object], error: str
 
 
 def test_null_means_unset_and_unknown_names_are_reported() -> None:
-    options = parse_options({"seed": None, "mirostat": 1, "nonsense": None, "Temperature": 3})
+    options = parse_options({"seed": None, "low_vram": True, "nonsense": None, "Temperature": 3})
     assert options.values == {}
-    assert options.ignored == ("mirostat", "Temperature")
+    assert options.ignored == ("low_vram", "Temperature")
 
 
 def test_fractions_of_whole_numbers_are_cut_toward_zero() -> None:
@@ -71,3 +80,19 @@ def test_a_batch_that_would_crash_the_engine_becomes_one_that_works() -> None:
 def test_automatic_is_no_wish() -> None:
     wishes = parse_options({"num_gpu": -1, "num_thread": 0}).wishes
     assert (wishes.gpu_layers, wishes.threads) == (None, None)
+
+
+def test_what_llama_cpp_knows_besides_reaches_it() -> None:
+    given = {
+        "top_n_sigma": 1.5, "xtc_probability": 0.5, "xtc_threshold": 0.1, "dry_multiplier": 0.8, "dry_base": 1.75,
+        "dry_allowed_length": 2, "dry_penalty_last_n": -1, "dry_sequence_breakers": ["\n"], "dynatemp_range": 0.5,
+        "dynatemp_exponent": 1.5, "mirostat": 2, "mirostat_tau": 4, "mirostat_eta": 0.2, "samplers": ["top_k", "temperature"],
+        "logit_bias": {"7": -100, "8": False},
+    }  # fmt: skip
+    sampling = parse_options(given).sampling(num_ctx=99)
+    for name, value in given.items():
+        if name not in ("dry_penalty_last_n", "logit_bias"):
+            assert getattr(sampling, name) == (tuple(value) if isinstance(value, list) else value), name
+    assert sampling.dry_penalty_last_n == 99
+    assert sampling.logit_bias == ((7, -100.0), (8, float("-inf")))
+    assert parse_options({"logit_bias": [[7, 1], [8, False]]}).sampling(num_ctx=9).logit_bias[0] == (7, 1.0)

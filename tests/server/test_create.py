@@ -362,8 +362,8 @@ def test_a_template_that_a_user_writes_is_used(create: Create, server: RunningSe
 
 
 def test_what_has_no_effect_is_left_out_and_said(create: Create, client: ollama.Client) -> None:
-    _, objects = create(**{"from": "tiny", "parameters": {"mirostat": 1, "top_k": 5}})
-    assert "parameter mirostat has no effect and is left out" in [item["status"] for item in objects]
+    _, objects = create(**{"from": "tiny", "parameters": {"low_vram": True, "top_k": 5}})
+    assert "parameter low_vram has no effect and is left out" in [item["status"] for item in objects]
     assert client.show("mine").parameters.split() == ["top_k", "5"]
 
 

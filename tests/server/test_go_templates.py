@@ -150,7 +150,7 @@ def test_a_schema_that_the_engine_cannot_take_is_refused_before_anything_is_said
     body = {"messages": HELLO, "format": {"type": "nonsense"}, "think": think, "stream": True}
     status, (line,) = post(server, "/api/chat", body)
     assert status == 400
-    assert "unrecognized type nonsense" in line["error"]
+    assert "is 'nonsense', which is none of" in line["error"]
 
 
 def test_stop_strings_look_at_answers_and_not_at_thoughts(server: RunningServer) -> None:

@@ -193,7 +193,7 @@ def test_a_full_context_ends_the_answer_with_length(client: ollama.Client) -> No
         ({"model": "tiny", "options": {"num_ctx": 0}}, 400, 'option "num_ctx" must be at least 4'),
         ({"model": "tiny", "options": {"top_p": 7}}, 400, 'option "top_p"'),
         ({"model": "tiny", "format": "xml"}, 400, "invalid format"),
-        ({"model": "tiny", "format": {"type": "nonsense"}}, 400, "unrecognized type nonsense"),
+        ({"model": "tiny", "format": {"type": "nonsense"}}, 400, "is 'nonsense', which is none of"),
         ({"model": "tiny", "tools": [{"type": "function"}]}, 400, 'each of "tools" needs a "function"'),
         ({"model": "tiny", "think": "wild"}, 400, "invalid think value"),
     ],

@@ -203,33 +203,19 @@ UNRECORDED = (
         "It uses the Jinja template.",
     ),
     ("`show` does not print `REQUIRES`.", "It does: what it prints makes the same model again."),
-    (
-        "`num_predict: 0` is unlimited on some paths and one token on others.",
-        "No limit on every path, as for negative values.",
-    ),
-    (
-        "Stop strings end a thought, and an empty one ends every answer.",
-        "They look at the answer only; an empty one is none.",
-    ),
     ("An option that does not exist is ignored in silence.", "It is named in the header `X-Corral-Ignored-Options`."),
-    ("A value out of an option's range reaches the engine, or crashes it.", "400 that names the option and its range."),
     (
         "Past a full context generation goes on, with the middle of the context thrown away.",
         "It ends with `done_reason` `length`; `shift` and `num_keep` change nothing.",
     ),
     (
-        "`tools` and `format` together give a tool call as JSON text.",
-        "A call is in `tool_calls`; an answer that is no call has the format.",
+        "A schema's keywords that the engine does not know are ignored.",
+        "400 that names the keyword and its place, before anything is generated ([structured output](structured-output.md)).",
     ),
     (
-        "A tool call that was cut off loses the whole answer.",
-        "What came until then, as text, with `done_reason` `length`.",
+        "`mirostat` and its companions are ignored, as are llama.cpp's other samplers.",
+        "They are options ([tools and options](tools.md)).",
     ),
-    (
-        "`arguments` of a tool call given as a JSON text are refused.",
-        "They are accepted.",
-    ),
-    ("A thought in the history does not reach templates that would print it.", "It does."),
     ("Two models over one file share an engine, and the first one's template.", "Each model has its own engine."),
     (
         "A call to a tool that was not listed, or one that is cut off, is gone where a Go template is used.",
@@ -240,16 +226,8 @@ UNRECORDED = (
         "It is in `thinking`.",
     ),
     (
-        "A schema that the engine cannot take is found out after the thought.",
-        "400 before anything is generated, where a Go template is used.",
-    ),
-    (
         "A mistake in the `template` of a request has status 500.",
         "400, with the same text.",
-    ),
-    (
-        "Arguments of past calls reach Go templates sorted and with `<`, `>`, `&` escaped; a `developer` message is lost.",
-        "They come as they were sent; `developer` is `system`.",
     ),
     (
         "Messages that are merged for a Go template lose their images and calls.",
@@ -331,9 +309,9 @@ def document() -> str:
     """The page for users."""
     from tests.wire.anthropic import BECAUSE_ANTHROPIC  # they use this module
     from tests.wire.responses import BECAUSE_RESPONSES
-    from tests.wire.tinygo import BECAUSE_RENDERED
+    from tests.wire.tinygo import BECAUSE_PROBED, BECAUSE_RENDERED
 
-    because = (*BECAUSE, *BECAUSE_RENDERED, *BECAUSE_ANTHROPIC, *BECAUSE_RESPONSES)
+    because = (*BECAUSE, *BECAUSE_RENDERED, *BECAUSE_PROBED, *BECAUSE_ANTHROPIC, *BECAUSE_RESPONSES)
 
     lines = [
         "# Where Corral differs from Ollama",

@@ -57,7 +57,9 @@ def main() -> None:
 
 
 def _frozen(
-    started: Callable[[Path], RunningServer], answers: Callable[[RunningServer], dict[str, Any]], differences: Container[str]
+    started: Callable[[Path], RunningServer],
+    answers: Callable[[RunningServer], dict[str, Any]],
+    differences: Container[str],
 ) -> str:
     """What a server of our own answers to the recordings in which it differs, a line each."""
     with tempfile.TemporaryDirectory() as folder:

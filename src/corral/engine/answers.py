@@ -30,7 +30,7 @@ class ChatAnswer:
         self.stops: StopMatcher | None = None
         self._top_logprobs = sampling.top_logprobs
         self._calls: dict[int, list[str]] = {}  # index: id, name, arguments so far
-        self._thinking_tokens = 0
+        self._thought = _ThoughtTokens()
 
     def read(self, data: Mapping[str, Any]) -> list[Event]:
         """What ``data`` adds to the answer; nothing once it is finished, whatever came along with its last piece."""
@@ -41,18 +41,22 @@ class ChatAnswer:
         events: list[Event] = []
         for choice in data.get("choices") or ():
             delta = choice.get("delta") or {}
+            self._thought.count(
+                data,
+                thinks=bool(delta.get("reasoning_content")),
+                answers=bool(delta.get("content") or delta.get("tool_calls")),
+            )
             logprobs = self._logprobs(choice["logprobs"]) if choice.get("logprobs") else ()
             if thought := delta.get("reasoning_content"):
                 events.append(Thinking(thought, logprobs))
-                generated = (data.get("timings") or {}).get("predicted_n")
-                self._thinking_tokens = self._thinking_tokens + 1 if generated is None else int(generated)
             elif (content := delta.get("content")) or logprobs:
                 text, stopped = self.stops.feed(content or "") if self.stops else (content or "", False)
                 if text or logprobs:
                     events.append(Text(text, logprobs))
                 if stopped:
                     assert self.stops is not None
-                    events.append(replace(self._end("stop", data), stop_string=self.stops.met))
+                    end = self._thought.told(_finished("stop", data.get("timings") or {}))
+                    events.append(replace(end, stop_string=self.stops.met))
                     self.finished = True
                     return events
             for call in delta.get("tool_calls") or ():
@@ -62,12 +66,9 @@ class ChatAnswer:
                 if self.stops and (held := self.stops.flush()):
                     events.append(Text(held))
                 events += self._whole_calls()
-                events.append(self._end("length" if length else "stop", data))
+                events.append(self._thought.told(_finished("length" if length else "stop", data.get("timings") or {})))
                 self.finished = True
         return events
-
-    def _end(self, reason: str, data: Mapping[str, Any]) -> Finished:
-        return replace(_finished(reason, data.get("timings") or {}), thinking_tokens=self._thinking_tokens)
 
     def _logprobs(self, logprobs: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
         return tuple(_logprob(entry, self._top_logprobs) for entry in logprobs.get("content") or ())
@@ -95,18 +96,47 @@ class ChatAnswer:
         return events
 
 
+class _ThoughtTokens:
+    """Counts the tokens of a thought: all up to the one that brought the last piece of it."""
+
+    def __init__(self) -> None:
+        self._thought = 0
+        self._before_answer: int | None = None
+
+    def count(self, data: Mapping[str, Any], *, thinks: bool, answers: bool) -> None:
+        """Take in what came: a piece of the thought, or of the answer."""
+        counted = (data.get("timings") or {}).get("predicted_n", data.get("tokens_predicted"))
+        if thinks:
+            self._thought = self._thought + 1 if counted is None else int(counted)
+        if answers and self._before_answer is None:
+            self._before_answer = max(int(counted or 1) - 1, 0)
+
+    def since(self, generated: int) -> int:
+        """How many of ``generated`` tokens are the answer's, or the thought's while there is no answer."""
+        return generated - (self._before_answer or 0)
+
+    def told(self, finished: Finished) -> Finished:
+        """``finished`` with the number."""
+        return (
+            replace(finished, thinking_tokens=min(self._thought, finished.generated_tokens))
+            if self._thought
+            else finished
+        )
+
+
 class CompletionAnswer:
     """Turns the chunks of one completion into events; told by tags, thoughts are events of their own."""
 
     def __init__(self, call: CompletionCall) -> None:
         self.finished = False
         self._top_logprobs = call.sampling.top_logprobs
-        self._only_thought = call.only_thought
+        self._thought = _ThoughtTokens()
+        self._context = call.limit_each
+        self._most = call.sampling.max_tokens
         tags = call.thoughts
         self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
         self._stops = StopMatcher(call.sampling.stop if call.thoughts else ())
         self._written: list[str] = []
-        self._thinking_tokens = 0
         self._answered = self._shown = 0  # characters of the answer that came, and that were given out
 
     def read(self, data: Mapping[str, Any]) -> list[Event]:
@@ -118,18 +148,25 @@ class CompletionAnswer:
         content = str(data.get("content") or "")
         logprobs = _completion_logprobs(data, self._top_logprobs) if content else ()
         events = self._told(content, logprobs, ended=bool(data.get("stop")))
-        if any(isinstance(event, Thinking) for event in events):
-            self._thinking_tokens = int(data.get("tokens_predicted") or 0)
+        self._thought.count(data, thinks=any(isinstance(e, Thinking) for e in events), answers=self._answered > 0)
         if data.get("stop") and not self.finished:
             reason = "length" if data.get("stop_type") == "limit" else "stop"
             end = _finished(reason, data.get("timings") or {})
             events.append(self._end(replace(end, stop_string=str(data.get("stopping_word") or ""))))
         elif self.finished:
             ending = _finished("stop", data.get("timings") or {})
-            # The token with which the answer began is none of the thought; it will be generated again.
-            tokens = max(ending.generated_tokens - 1, 0) if self._only_thought else ending.generated_tokens
-            events.append(self._end(replace(ending, generated_tokens=tokens, stop_string=self._stops.met)))
+            events.append(self._end(replace(ending, stop_string=self._stops.met)))
+        elif self._is_at_limit(data.get("timings") or {}):
+            events += self._told("", (), ended=True)
+            events.append(self._end(_finished("length", data.get("timings") or {})))
         return events
+
+    def _is_at_limit(self, timings: Mapping[str, Any]) -> bool:
+        if self._context is None or self._most is None:
+            return False
+        end = _finished("length", timings)
+        all_tokens = end.prompt_tokens + end.generated_tokens
+        return self._thought.since(end.generated_tokens) >= self._most or all_tokens >= self._context
 
     def _told(self, content: str, logprobs: tuple[TokenLogprob, ...], *, ended: bool) -> list[Event]:
         if self._thoughts is None:
@@ -142,17 +179,12 @@ class CompletionAnswer:
                 events.append(Thinking(text))
                 continue
             self._answered += len(text)
-            if self._only_thought:
-                self.finished = True
-                break
             shown, self.finished = self._stops.feed(text)
             events.append(Text(shown))
             if self.finished:
                 break
         if ended and not self.finished:
             events.append(Text(self._stops.flush()))
-        if self.finished and self._only_thought:
-            logprobs = ()  # of a token that will be generated again
         self._shown += sum(len(event.text) for event in events if isinstance(event, Text))
         return _with_logprobs([event for event in events if event.text], logprobs)
 
@@ -161,8 +193,8 @@ class CompletionAnswer:
         self.finished = True
         if self._thoughts is None:
             return finished
+        finished = self._thought.told(finished)
         written = "".join(self._written)
-        finished = replace(finished, thinking_tokens=min(self._thinking_tokens, finished.generated_tokens))
         return replace(finished, written=written[: len(written) - self._answered + self._shown])
 
 

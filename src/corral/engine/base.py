@@ -111,14 +111,30 @@ class Sampling:
     top_logprobs: int | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
     progress: bool = False
+    # What the engine leaves out unless it is asked for.
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    samplers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The answer must be what ``grammar`` (GBNF) says, where there is one; else JSON: of any shape, or of ``schema``."""
+    """The answer is what ``grammar`` (GBNF) says, or matches ``regex`` as a whole, or is JSON: any object, or of ``schema``."""
 
     schema: Mapping[str, Json] | None = None
     grammar: str = ""
+    regex: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +182,9 @@ class CompletionCall:
     """A text, or tokens, to be continued as they stand.
 
     ``images``, sounds among them, are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts``
-    the answer is told from its thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens
-    that are text here.
+    the answer is told from its thought. ``shown`` are control tokens that are text here.
+
+    With ``limit_each``, which is the context in tokens, ``max_tokens`` is a limit for the thought and once more for the answer.
     """
 
     prompt: str | tuple[int, ...]
@@ -176,8 +193,8 @@ class CompletionCall:
     images: tuple[bytes, ...] = field(default=(), repr=False)
     background: bool = False
     thoughts: Thoughts | None = None
-    only_thought: bool = False
     shown: tuple[str, ...] = ()
+    limit_each: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

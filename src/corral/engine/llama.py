@@ -84,10 +84,11 @@ class LlamaEngine:
         if call.conversation.thinking:
             body["timings_per_token"] = True  # tells how many tokens a thought has
         answer = ChatAnswer(call.sampling)
+        if call.sampling.stop or call.conversation.thinking:
+            body["timings_per_token"] = True
         if call.sampling.stop:
             # The engine looks for them in thoughts too, and does not say which it met; so they are looked for here.
             del body["stop"]
-            body["timings_per_token"] = True
             answer.stops = StopMatcher(call.sampling.stop)
         async with self._post("/v1/chat/completions", body) as response:
             stream = _ServerSentEvents(response)
@@ -106,6 +107,8 @@ class LlamaEngine:
             assert isinstance(call.prompt, str)
             body["prompt"] = await self._with_images(call.prompt, call.images)
         body["n_predict"] = -1 if call.sampling.max_tokens is None else call.sampling.max_tokens
+        if call.limit_each is not None and call.sampling.max_tokens is not None:
+            body["n_predict"] = 2 * call.sampling.max_tokens
         if call.shown:
             body["preserved_tokens"] = list(call.shown)
         if call.sampling.top_logprobs is not None:
@@ -357,6 +360,10 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
     }
+    for name in _UNLESS_ASKED:
+        value = getattr(sampling, name)
+        if value is not None:
+            body[name] = list(value) if isinstance(value, tuple) else value
     if sampling.seed is not None:
         body["seed"] = sampling.seed
     if sampling.stop:
@@ -367,6 +374,12 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
     if sampling.progress:
         body["return_progress"] = True
     return body
+
+
+_UNLESS_ASKED = (
+    "top_n_sigma", "xtc_probability", "xtc_threshold", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+    "dry_sequence_breakers", "dynatemp_range", "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta", "samplers",
+)  # fmt: skip
 
 
 def _response_format(output: OutputFormat) -> dict[str, Any]:

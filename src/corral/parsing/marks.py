@@ -64,6 +64,11 @@ def thinking_tags(prompt: str) -> tuple[str, str] | None:
     return next((pair for pair in _TAGS if end.endswith(pair[0])), None)
 
 
+def tags_in(template: str) -> tuple[str, str] | None:
+    """The tags around thoughts that a template speaks of."""
+    return next((pair for pair in _TAGS if pair[0] in template and pair[1] in template), None)
+
+
 class ThinkingSplitter:
     """Tells thoughts from the answer by a pair of tags. ``inside`` when the prompt has opened the thought already.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from corral.durations import quoted
 from corral.engine.base import Conversation, Json, Message
 from corral.errors import NotSupported
 from corral.library import ModelSpec
+from corral.runtime.formats import Wanted, check_choice
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
 
 
@@ -57,7 +59,19 @@ def with_model_turns(spec: ModelSpec, messages: tuple[Message, ...]) -> tuple[Me
 
 def chat_conversation(request: ChatRequest) -> Conversation:
     """The conversation of a chat. Raises `NotSupported` for what the model cannot do."""
-    return conversation_of(request, with_model_turns(request.spec, request.messages), request.tools)
+    check_choice(request.tools, request.tool_choice)
+    # Who must not call a tool is not told of any; the answer is held to be without the mark that calls begin with besides.
+    tools = () if request.tool_choice == "none" else request.tools
+    return conversation_of(request, with_model_turns(request.spec, request.messages), tools)
+
+
+def wanted_of(request: GenerationRequest, conversation: Conversation) -> Wanted:
+    """What the answer to a request is to be."""
+    begun = bool(conversation.messages) and conversation.messages[-1].role == "assistant"
+    wanted = Wanted(request.output, conversation.tools, thinks=bool(conversation.thinking) and not begun)
+    if isinstance(request, ChatRequest) and request.tools:
+        return replace(wanted, choice=request.tool_choice, parallel=request.parallel_tool_calls)
+    return wanted
 
 
 def prompt_conversation(request: GenerateRequest) -> Conversation:

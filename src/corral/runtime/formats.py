@@ -1,28 +1,111 @@
-"""JSON Schemas that the engine cannot take, found out before anything is generated."""
+"""What an answer is held to, as one grammar: a thought, then calls, or what the request's format says.
+
+    thought? ( calls | answer in the format )
+
+So one generation does it all, and nothing is generated twice. A format that no grammar can hold is refused before that.
+"""
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from corral.engine.base import ChatCall, Conversation, Engine, Message, OutputFormat, Sampling
-from corral.errors import EngineRefused, InvalidRequest
+from corral.engine.base import Json, NamedTool, OutputFormat, Thoughts, ToolChoice, tool_name
+from corral.errors import InvalidRequest
+from corral.grammar import Grammar, add_grammar, add_json, add_regex, add_schema, literal
+from corral.parsing import CallForm
+
+_GAP = "[ \\t\\n\\r]{0,4}"
 
 
-async def check_format(engine: Engine, output: OutputFormat) -> None:
-    """Raises `InvalidRequest` if the engine cannot hold an answer to the schema.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an answer is to be: of ``output``, with calls to ``tools``; ``thinks`` when the model may think first."""
 
-    Where it continues a text it drops such a schema without a word, and answers freely; in a chat it refuses. So it is asked for
-    one token of a chat, which takes milliseconds.
-    """
-    if output.schema is None or output.grammar:
-        return
-    call = ChatCall(Conversation((Message("user", " "),), thinking=False), Sampling(max_tokens=1), output)
+    output: OutputFormat | None = None
+    tools: Sequence[Mapping[str, Json]] = ()
+    choice: ToolChoice = "auto"
+    parallel: bool = True
+    thinks: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Whether the answer may be anything."""
+        return self.output is None and self.choice == "auto" and (not self.tools or self.parallel)
+
+    @property
+    def about_calls(self) -> bool:
+        """Whether it matters how calls look."""
+        return bool(self.tools) or self.choice == "none"
+
+
+def check_output(output: OutputFormat | None) -> None:
+    """Raises `InvalidRequest` for a format to which no answer can be held, with the keyword and its place."""
+    if output is not None:
+        grammar = Grammar()
+        grammar.text(_output(grammar, output))
+
+
+def check_choice(tools: Sequence[Mapping[str, Json]], choice: ToolChoice) -> None:
+    """Raises `InvalidRequest` for a choice of tools that the request does not list."""
+    names = [tool_name(tool) for tool in tools]
+    if isinstance(choice, NamedTool) and choice.name not in names:
+        raise InvalidRequest(
+            f'"tool_choice" names {choice.name!r}, which is none of the tools: {", ".join(names) or "there are none"}'
+        )
+    if choice == "required" and not names:
+        raise InvalidRequest('"tool_choice" requires a call, and the request has no tools')
+
+
+def answer_grammar(wanted: Wanted, thoughts: Thoughts | None, form: CallForm) -> str:
+    """The grammar (GBNF) of an answer that is not free. Raises `InvalidRequest` for what cannot be held to."""
+    grammar = Grammar()
+    calls = _calls(grammar, wanted, form) if wanted.tools else ""
+    if wanted.choice not in ("auto", "none"):
+        body = calls
+    elif wanted.output is not None:
+        output = _output(grammar, wanted.output)
+        body = f"({calls} | {output})" if calls else output
+    else:
+        mark = form.begin.partition("{")[0].strip() or form.begin
+        body = grammar.without(mark) + (f" ({calls})?" if calls else "")
+    return grammar.text(f"{_thought(grammar, wanted, thoughts)} {body}")
+
+
+def _thought(grammar: Grammar, wanted: Wanted, thoughts: Thoughts | None) -> str:
+    if thoughts is None or not (thoughts.inside or wanted.thinks):
+        return ""
+    rest = f"{grammar.until(thoughts.closing)} {_GAP}"
+    return rest if thoughts.inside else f"({_GAP} {literal(thoughts.opening)} {rest})?"
+
+
+def _output(grammar: Grammar, output: OutputFormat) -> str:
+    if output.grammar:
+        return add_grammar(grammar, output.grammar)
+    if output.regex:
+        return add_regex(grammar, output.regex)
+    return add_json(grammar) if output.schema is None else add_schema(grammar, output.schema)
+
+
+def _calls(grammar: Grammar, wanted: Wanted, form: CallForm) -> str:
+    choice = wanted.choice
+    chosen = [t for t in wanted.tools if not isinstance(choice, NamedTool) or tool_name(t) == choice.name]
+    call = grammar.rule(" | ".join(_call(grammar, tool, form) for tool in chosen), "call")
+    more = f"({literal(form.joint)} {call})*" if wanted.parallel and not isinstance(choice, NamedTool) else ""
+    return grammar.rule(f"{literal(form.begin)} {call} {more} {literal(form.end)}", "calls")
+
+
+def _call(grammar: Grammar, tool: Mapping[str, Json], form: CallForm) -> str:
+    function: Any = tool.get("function")
+    name = tool_name(tool)
+    parameters = function.get("parameters") or {}
+    schema = {"type": "object", **parameters}
     try:
-        async with aclosing(engine.chat(call)) as stream:
-            async for _ in stream:
-                pass
-    except EngineRefused as exc:
-        if "schema" not in str(exc) and "grammar" not in str(exc):
-            return  # the chat was refused for another reason, such as a Jinja template that the engine cannot read
-        why = str(exc).removeprefix("Unable to generate parser for this template. Automatic parser generation failed: ")
-        raise InvalidRequest(f'the "format" of the request cannot be used: {why}') from exc
+        add_schema(Grammar(), schema)
+    except InvalidRequest as exc:
+        if function.get("strict") is True:
+            raise InvalidRequest(f"calls of the tool {name!r} cannot be strict: {exc}") from exc
+        schema = {"type": "object"}  # the call can be enforced, if not all that its schema says
+    arguments = add_schema(grammar, schema)
+    return f"{literal(name + form.middle)} {arguments}"

@@ -10,7 +10,10 @@ from anyio import to_thread
 
 from corral.engine.base import Conversation, Thoughts
 from corral.errors import CorruptManifest, TemplateError
-from corral.parsing import thinking_tags
+from corral.parsing import CallForm, thinking_tags
+from corral.parsing.forms import call_form
+from corral.runtime.answers import Marks
+from corral.runtime.probes import asking
 from corral.runtime.requests import GenerateRequest, GenerationRequest
 from corral.templates.chat import ChatTemplate, Rendered
 from corral.templates.facts import TemplateFacts, facts
@@ -53,6 +56,12 @@ class GoPrompt:
             return None
         return Thoughts(*(opened or pairs[0]), inside=opened is not None)
 
+    async def marks(self, prompt: str, *, tools: bool) -> Marks:
+        """How an answer to ``prompt`` is to be read."""
+        thoughts = self.thoughts(prompt)
+        form = await to_thread.run_sync(_form, self.template.template.text) if tools else None
+        return Marks(thoughts, self.facts.tool_tag, form, self.shown(thoughts, tools=tools))
+
     def shown(self, thoughts: Thoughts | None, *, tools: bool) -> tuple[str, ...]:
         """Tokens that must come as text, though they may be control tokens to the engine."""
         marks = [thoughts.opening, thoughts.closing] if thoughts else []
@@ -60,6 +69,17 @@ class GoPrompt:
             marks += [mark for mark in _CONTROL.findall(self.template.template.text) if _OF_CALLS.search(mark)]
             marks.append(self.facts.tool_tag.strip(" \n[{"))
         return tuple(dict.fromkeys(mark for mark in marks if mark))
+
+
+@lru_cache(maxsize=64)
+def _form(text: str) -> CallForm | None:
+    """The form in which a template writes calls, if it can be told."""
+    template = _parsed(text).template
+    try:
+        said, called = (template.chat(conversation).prompt for conversation in asking())
+    except TemplateError:
+        return None
+    return call_form(said, called)
 
 
 @lru_cache(maxsize=64)

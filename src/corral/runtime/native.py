@@ -1,7 +1,12 @@
-"""Models whose prompts their engine renders, from the Jinja template in their weights."""
+"""Models whose prompts their engine renders, from the Jinja template in their weights.
+
+The engine's own parsers read free answers. It cannot hold an answer to a format and to calls at once, and calls that are required
+may come behind any text; so where the marks of the model are known, the answer is held to a grammar of ours and read by them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -12,20 +17,24 @@ from corral.engine.base import (
     CompletionCall,
     Conversation,
     Engine,
-    Event,
     Finished,
     OutputFormat,
     Sampling,
     Text,
     Thinking,
+    Thoughts,
     ToolCall,
 )
-from corral.errors import PromptTooLong
-from corral.parsing import ThinkingSplitter, thinking_tags
-from corral.runtime.conversations import chat_conversation, prompt_conversation
+from corral.errors import EngineRefused, NotSupported, PromptTooLong
+from corral.parsing import CallForm, tags_in, thinking_tags
+from corral.parsing.forms import USUAL, call_form
+from corral.runtime import answers
+from corral.runtime.conversations import chat_conversation, prompt_conversation, wanted_of
 from corral.runtime.fitting import fitted_chat, fitted_prompt, placed, within
-from corral.runtime.formats import check_format
+from corral.runtime.formats import Wanted, answer_grammar
+from corral.runtime.probes import asking
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
+from corral.templates.chat import Rendered
 
 
 async def render(engine: Engine, request: ChatRequest | GenerateRequest) -> str:
@@ -43,47 +52,86 @@ def chat(
 ) -> AsyncGenerator[Batch, None]:
     """The answer to a conversation, within ``limit`` tokens of context."""
 
-    def answer(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
-        return _answer(engine, fitted, request, sampling)
+    async def answer(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
+        stream = await _answer(engine, fitted, request, sampling)
+        async with aclosing(stream):
+            async for batch in stream:
+                yield batch
 
     prompt, truncate = engine.apply_template, request.truncate
     return fitted_chat(engine, conversation, prompt, answer, limit=limit, sampling=sampling, truncate=truncate)
 
 
-def _answer(
+async def _answer(
     engine: Engine, conversation: Conversation, request: GenerationRequest, sampling: Sampling
 ) -> AsyncGenerator[Batch, None]:
-    if request.output is not None and conversation.messages and conversation.messages[-1].role == "assistant":
-        return _constrained_prefill(engine, conversation, request.output, sampling)
-    if request.output is not None and conversation.tools:
-        return _tools_or_output(engine, conversation, request.output, sampling)
+    """The answer: free, as the engine reads it, or held to a grammar of ours where the marks of the model are known."""
+    wanted = wanted_of(request, conversation)
     call = ChatCall(conversation, sampling, request.output, background=request.background)
-    if isinstance(request, ChatRequest) and conversation.tools:
-        call = replace(call, tool_choice=request.tool_choice, parallel_tool_calls=request.parallel_tool_calls)
-    return engine.chat(call)
+    if conversation.tools:
+        call = replace(call, tool_choice=wanted.choice, parallel_tool_calls=wanted.parallel)
+    if wanted.free:
+        return _chat(engine, call, wanted)
+    prompt = (await engine.apply_template(conversation)).removeprefix(await engine.beginning())
+    marks = await _marks(engine, wanted, request, prompt)
+    if marks is None or (wanted.about_calls and marks.form is None):
+        return _chat(engine, call, wanted)
+    return answers.answer(
+        engine, marks, Rendered(prompt, conversation.media), wanted, sampling, background=request.background
+    )
 
 
-async def _constrained_prefill(
-    engine: Engine, conversation: Conversation, output: OutputFormat, sampling: Sampling
-) -> AsyncGenerator[Batch, None]:
-    """Continue the client's own beginning of an answer as JSON, which the engine's chat cannot."""
-    await check_format(engine, output)
-    prompt = await engine.apply_template(conversation)
-    stream = engine.complete(CompletionCall(prompt, sampling, output, images=conversation.media))
-    async with aclosing(stream):
-        async for batch in stream:
-            yield batch
+def _chat(engine: Engine, call: ChatCall, wanted: Wanted) -> AsyncGenerator[Batch, None]:
+    """An answer that the engine reads, and holds to what is wanted as well as it can."""
+    if call.output is None:
+        return engine.chat(call)
+    if call.output.grammar or call.output.regex:
+        raise NotSupported("the model cannot be held to a grammar or a regular expression here; try: a JSON Schema")
+    if wanted.tools and wanted.choice == "auto":
+        return _tools_or_output(engine, call)
+    return engine.chat(replace(call, output=None) if wanted.tools else call)
 
 
-async def _tools_or_output(
-    engine: Engine, conversation: Conversation, output: OutputFormat, sampling: Sampling
-) -> AsyncGenerator[Batch, None]:
-    """Tools and a format together: a call is a call, and an answer has the format.
+async def _marks(engine: Engine, wanted: Wanted, request: GenerationRequest, prompt: str) -> answers.Marks | None:
+    """How thoughts and calls look in an answer to ``prompt``, or ``None`` where only the engine knows."""
+    template = (request.spec.facts.chat_template if request.spec.facts else "") or ""
+    opened = thinking_tags(prompt)
+    tags = opened or (tags_in(template) if wanted.thinks else None)
+    if tags is None and (wanted.thinks or _CHANNELS.search(template)):
+        return None
+    thoughts = Thoughts(*tags, inside=opened is not None) if tags else None
+    form = await _form(engine, template) if wanted.about_calls else None
+    text = f"{form.begin}{form.joint}{form.end}" if form else ""
+    shown = [*(tags or ()), *_CONTROL.findall(text)]
+    return answers.Marks(thoughts, form.begin if form else "", form, tuple(dict.fromkeys(shown)))
+
+
+async def _form(engine: Engine, template: str) -> CallForm | None:
+    """The form in which a template writes calls, if it can be told."""
+    if template not in _FORMS:
+        try:
+            said, called = [await engine.apply_template(conversation) for conversation in asking()]
+        except EngineRefused:
+            said = called = ""
+        while len(_FORMS) >= _MOST_FORMS:
+            del _FORMS[next(iter(_FORMS))]
+        _FORMS[template] = call_form(said, called)
+    return _FORMS[template]
+
+
+_FORMS: dict[str, CallForm | None] = {}  # by the text of the template
+_MOST_FORMS = 64
+_CHANNELS = re.compile(r"<\|channel\|>|<\|channel>")  # such models never answer at once
+_CONTROL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+
+
+async def _tools_or_output(engine: Engine, call: ChatCall) -> AsyncGenerator[Batch, None]:
+    """Tools and a format together, for a model whose calls only the engine knows: a call is a call, and an answer has the format.
 
     The engine would force the format on both. So it begins freely; when what comes is an answer, it is asked again with the same
     prompt (which it has in memory), without calls and with the format. Thoughts are passed on once.
     """
-    stream = engine.chat(ChatCall(conversation, sampling))
+    stream = engine.chat(replace(call, output=None))
     async with aclosing(stream):
         async for batch in stream:
             if any(isinstance(event, Text) and event.text.strip() for event in batch):
@@ -91,7 +139,7 @@ async def _tools_or_output(
             yield batch
         else:
             return
-    again = engine.chat(ChatCall(conversation, sampling, output, tool_choice="none"))
+    again = engine.chat(replace(call, tool_choice="none"))
     async with aclosing(again):
         async for batch in again:
             if rest := [event for event in batch if not isinstance(event, Thinking)]:
@@ -121,15 +169,21 @@ async def go_on(
 ) -> AsyncGenerator[Batch, None]:
     """What follows the request's tokens, taken as they stand. What does not fit is an error."""
     assert request.tokens is not None
-    if request.output is not None:
-        await check_format(engine, request.output)
     used = len(request.tokens)
     if used >= limit:
         raise PromptTooLong(used, limit)
-    call = CompletionCall(request.tokens, within(sampling, limit - used), request.output, background=request.background)
+    output = _held(request, None)
+    call = CompletionCall(request.tokens, within(sampling, limit - used), output, background=request.background)
     async with aclosing(engine.complete(call)) as stream:
         async for batch in stream:
             yield batch
+
+
+def _held(request: GenerationRequest, thoughts: Thoughts | None) -> OutputFormat | None:
+    """What holds a text that is continued as it stands to the request's format."""
+    if request.output is None:
+        return None
+    return OutputFormat(grammar=answer_grammar(Wanted(request.output), thoughts, USUAL))
 
 
 async def _complete(
@@ -141,12 +195,12 @@ async def _complete(
     sampling: Sampling,
 ) -> AsyncGenerator[Batch, None]:
     """Continue ``prompt`` as it stands, within ``limit`` tokens. It is never cut: what does not fit is an error."""
-    if request.output is not None:
-        await check_format(engine, request.output)
     sampling = await fitted_prompt(engine, prompt, limit, sampling, media)
-    call = CompletionCall(prompt, sampling, request.output, images=media, background=request.background)
-    stream = engine.complete(call)
-    async with aclosing(stream):
+    tags = thinking_tags(prompt)
+    thoughts = Thoughts(*(tags or ("<think>", "</think>")), inside=tags is not None)
+    output = _held(request, thoughts if tags else None)
+    call = CompletionCall(prompt, sampling, output, images=media, background=request.background, thoughts=thoughts)
+    async with aclosing(engine.complete(replace(call, shown=(thoughts.opening, thoughts.closing)))) as stream:
         async for batch in stream:
             yield batch
 
@@ -154,32 +208,17 @@ async def _complete(
 async def _after_context(
     engine: Engine, request: GenerateRequest, limit: int, sampling: Sampling
 ) -> AsyncGenerator[Batch, None]:
-    """Continue behind the tokens of an earlier answer; thoughts are told from the answer here, as the engine sees text."""
+    """Continue behind the tokens of an earlier answer."""
     assert request.context is not None
-    before = await engine.detokenise(request.context)
     conversation = prompt_conversation(request)
-    prompt = before + await engine.apply_template(conversation)
-    tags = thinking_tags(prompt)
-    splitter = ThinkingSplitter(*(tags or ("<think>", "</think>")), inside=tags is not None)
-    told = _Told()
+    prompt = await engine.detokenise(request.context) + await engine.apply_template(conversation)
     stream = _complete(engine, prompt, conversation.media, request, limit, sampling)
     async with aclosing(stream):
         async for batch in stream:
-            events: list[Event] = []
-            for event in batch:
-                if isinstance(event, Text):
-                    pieces = splitter.feed(event.text)
-                    events += [_piece(kind, text) for kind, text in pieces]
-                    if event.logprobs:
-                        events.append(Text("", event.logprobs))
-                else:
-                    events += [_piece(kind, text) for kind, text in splitter.flush()]
-                    events.append(event)
-            told.hear(events)
-            if events and isinstance(events[-1], Finished) and request.want_context:
-                events[-1] = await told.with_context(engine, prompt, events[-1])
-            if events:
-                yield events
+            end = batch[-1]
+            if isinstance(end, Finished) and request.want_context:
+                batch = [*batch[:-1], await _with_tokens(engine, prompt, end)]
+            yield batch
 
 
 async def _with_context(
@@ -195,8 +234,15 @@ async def _with_context(
             last = batch[-1]
             if isinstance(last, Finished):
                 prompt = await engine.apply_template(conversation)
-                batch = [*batch[:-1], await told.with_context(engine, prompt, last)]
+                whole = last if last.written else replace(last, written=told.written(prompt))
+                batch = [*batch[:-1], await _with_tokens(engine, prompt, whole)]
             yield batch
+
+
+async def _with_tokens(engine: Engine, prompt: str, finished: Finished) -> Finished:
+    """``finished`` with the tokens of the whole exchange, up to and with the end of the turn where it came."""
+    end = await engine.end_of_turn() if finished.reason == "stop" else ""
+    return replace(finished, context=tuple(await engine.tokenise(f"{prompt}{finished.written}{end}")))
 
 
 class _Told:
@@ -215,16 +261,12 @@ class _Told:
             elif isinstance(event, ToolCall):
                 self._text.append(event.arguments)
 
-    async def with_context(self, engine: Engine, prompt: str, finished: Finished) -> Finished:
-        """``finished`` with the tokens of the whole exchange, up to and with the end of the turn where it came."""
-        said = "".join(self._text)
-        if self._thought:
-            opening, closing = thinking_tags(prompt) or ("<think>", "</think>")
-            begun = "" if thinking_tags(prompt) else f"{opening}\n"
-            said = f"{begun}{''.join(self._thought)}{closing}\n\n{said}" if said else begun + "".join(self._thought)
-        end = await engine.end_of_turn() if finished.reason == "stop" else ""
-        return replace(finished, context=tuple(await engine.tokenise(f"{prompt}{said}{end}")))
-
-
-def _piece(kind: str, text: str) -> Event:
-    return Thinking(text) if kind == "thinking" else Text(text)
+    def written(self, prompt: str) -> str:
+        """What the model wrote after ``prompt``, tags included, as far as it can be told from what the engine made of it."""
+        said, thought = "".join(self._text), "".join(self._thought)
+        if not thought:
+            return said
+        tags = thinking_tags(prompt)
+        opening, closing = tags or ("<think>", "</think>")
+        begun = "" if tags else f"{opening}\n"
+        return f"{begun}{thought}{closing}\n\n{said}" if said else begun + thought

@@ -59,6 +59,7 @@ class Options:
         default = Sampling()
         last_n = get("repeat_last_n", default.repeat_last_n)
         limit, seed = get("num_predict", -1), get("seed", -1)
+        dry_last_n = get("dry_penalty_last_n")
         return Sampling(
             temperature=get("temperature", default.temperature),
             top_k=max(0, get("top_k", default.top_k)),
@@ -73,6 +74,21 @@ class Options:
             stop=get("stop", ()),
             max_tokens=limit if limit > 0 else None,
             top_logprobs=top_logprobs,
+            logit_bias=get("logit_bias", ()),
+            top_n_sigma=get("top_n_sigma"),
+            xtc_probability=get("xtc_probability"),
+            xtc_threshold=get("xtc_threshold"),
+            dry_multiplier=get("dry_multiplier"),
+            dry_base=get("dry_base"),
+            dry_allowed_length=get("dry_allowed_length"),
+            dry_penalty_last_n=num_ctx if dry_last_n == -1 else dry_last_n,
+            dry_sequence_breakers=get("dry_sequence_breakers") or None,
+            dynatemp_range=get("dynatemp_range"),
+            dynatemp_exponent=get("dynatemp_exponent"),
+            mirostat=get("mirostat"),
+            mirostat_tau=get("mirostat_tau"),
+            mirostat_eta=get("mirostat_eta"),
+            samplers=get("samplers") or None,
         )
 
 

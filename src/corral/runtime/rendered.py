@@ -7,9 +7,10 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from corral.engine.base import Batch, Conversation, Engine, Finished, Sampling
-from corral.runtime.answers import Wanted, answer
-from corral.runtime.conversations import chat_conversation, prompt_conversation
+from corral.runtime.answers import answer
+from corral.runtime.conversations import chat_conversation, prompt_conversation, wanted_of
 from corral.runtime.fitting import fitted_chat, fitted_prompt, placed
+from corral.runtime.formats import Wanted
 from corral.runtime.gotemplates import GoPrompt, go_prompt, without_past_thoughts
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
 from corral.templates.chat import Rendered
@@ -28,11 +29,12 @@ async def chat(
 ) -> AsyncGenerator[Batch, None]:
     """The answer to a conversation, within ``limit`` tokens of context."""
     go = go_prompt(request)
-    wanted = Wanted(limit, request.output, conversation.tools, bool(conversation.thinking))
+    wanted = wanted_of(request, conversation)
 
     async def answered(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
         rendered = await _without_beginning(engine, await go.render(fitted))
-        stream = answer(engine, go, rendered, wanted, sampling)
+        marks = replace(await go.marks(rendered.prompt, tools=wanted.about_calls), limit_each=limit)
+        stream = answer(engine, marks, rendered, wanted, sampling, background=request.background)
         async with aclosing(stream):
             async for batch in stream:
                 yield await _with_context(engine, rendered.prompt, batch) if _wants_context(request) else batch
@@ -65,7 +67,9 @@ async def _uncut(
     rendered = await _prompt(engine, go, request)
     sampling = await fitted_prompt(engine, rendered.prompt, limit, sampling, rendered.images)
     thinks = not request.raw and not request.suffix and bool(prompt_conversation(request).thinking)
-    stream = answer(engine, go, rendered, Wanted(limit, request.output, (), thinks), sampling)
+    marks = replace(await go.marks(rendered.prompt, tools=False), limit_each=limit)
+    wanted = Wanted(request.output, thinks=thinks)
+    stream = answer(engine, marks, rendered, wanted, sampling, background=request.background)
     async with aclosing(stream):
         async for batch in stream:
             yield await _with_context(engine, rendered.prompt, batch) if _wants_context(request) else batch

@@ -19,6 +19,7 @@ from corral.errors import EngineCrashed, InvalidRequest
 from corral.runtime import native, rendered
 from corral.runtime.conversations import chat_conversation
 from corral.runtime.embedding import Embedded, embed
+from corral.runtime.formats import check_output
 from corral.runtime.media import MediaReader
 from corral.runtime.numbers import label
 from corral.runtime.options import Options, parse_options
@@ -136,6 +137,7 @@ class Sessions:
 
     async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncGenerator[Batch, None]:
         """Run ``generate`` on a leased engine; once more on a fresh one if it crashed before anything was sent."""
+        check_output(request.output)
         started, model, numbers = time.monotonic(), label(request.spec.name), self._pool.numbers
         options = _effective(request)
         for attempt in (1, 2):

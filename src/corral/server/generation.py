@@ -72,8 +72,11 @@ class Generation(Response, Generic[Piece]):
         try:
             async with inflight.scope(receive) as cancel, aclosing(self._events):
                 if not self._stream:
-                    body = self._encoder.whole([piece async for piece in self._events])
-                    await Response(body, headers=self._more_headers, media_type=JSON)(scope, receive, send)
+                    pieces = [piece async for piece in self._events]
+                    headers = self._more_headers | _of_end(
+                        [piece.batch if isinstance(piece, Said) else piece for piece in pieces]
+                    )
+                    await Response(self._encoder.whole(pieces), headers=headers, media_type=JSON)(scope, receive, send)
                     return
                 async for piece in self._events:
                     if not begun:
@@ -92,3 +95,10 @@ class Generation(Response, Generic[Piece]):
             Asked.of(scope).broken = failure is not None
             last = self._encoder.failed(failure) if failure else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+def _of_end(batches: Sequence[Batch]) -> dict[str, str]:
+    """What the end of a generation says in a header too, where the answer is one object: in a stream it comes too late."""
+    end = batches[-1][-1] if batches else None
+    dropped = end.dropped_messages if isinstance(end, Finished) else 0
+    return {"x-corral-dropped-messages": str(dropped)} if dropped else {}

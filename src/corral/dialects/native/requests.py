@@ -11,9 +11,9 @@ import orjson
 
 from corral.dialects import gojson
 from corral.dialects.gojson import Fields
-from corral.dialects.wire.formats import ollama_format
+from corral.dialects.native import extras
 from corral.durations import parse_age, quoted
-from corral.engine.base import Json, Message, ToolCall
+from corral.engine.base import Json, Message, OutputFormat, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
 from corral.library import ModelSpec
 from corral.runtime.options import Options, parse_options
@@ -28,7 +28,7 @@ class Inference:
     stream: bool
     options: Mapping[str, Any]
     think: Think | None
-    format: object
+    output: OutputFormat | None
     keep_alive_s: float | None
     truncate: bool
     top_logprobs: int | None
@@ -40,7 +40,7 @@ class Inference:
             "spec": spec,
             "options": self.checked_options(),
             "think": self.think,
-            "output": ollama_format(self.format),
+            "output": self.output,
             "keep_alive_s": self.keep_alive_s,
             "truncate": self.truncate,
             "top_logprobs": self.top_logprobs,
@@ -100,6 +100,8 @@ class Chat(Inference):
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Json], ...]
+    tool_choice: ToolChoice
+    parallel_tool_calls: bool
 
     @classmethod
     def decode(cls, body: bytes) -> Chat:
@@ -109,11 +111,19 @@ class Chat(Inference):
             **_inference(fields),
             messages=tuple(_message(item) for item in fields.children("messages", "api.Message")),
             tools=tuple(_tool(item) for item in fields.array("tools", "api.Tools") or ()),
+            tool_choice=extras.tool_choice(fields),
+            parallel_tool_calls=fields.boolean("parallel_tool_calls") is not False,
         )
 
     def request(self, spec: ModelSpec) -> ChatRequest:
         """For the runtime."""
-        return ChatRequest(**self._common(spec), messages=self.messages, tools=self.tools)
+        return ChatRequest(
+            **self._common(spec),
+            messages=self.messages,
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            parallel_tool_calls=self.parallel_tool_calls,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +238,9 @@ def _inference(fields: Fields) -> dict[str, Any]:
     decoded = {
         "model": model,
         "stream": True if stream is None else stream,
-        "options": fields.mapping("options", "map[string]interface {}") or {},
+        "options": extras.options(fields) | (fields.mapping("options", "map[string]interface {}") or {}),
         "think": gojson.think(fields.raw("think")),
-        "format": fields.raw("format"),
+        "output": None,
         "keep_alive_s": gojson.keep_alive(fields.raw("keep_alive")),
         "truncate": True if truncate is None else truncate,
         "top_logprobs": top if logprobs else None,
@@ -238,6 +248,7 @@ def _inference(fields: Fields) -> dict[str, Any]:
     }
     if not 0 <= top <= 20:
         raise InvalidRequest("top_logprobs must be between 0 and 20")
+    decoded["output"] = extras.output(fields)
     return decoded
 
 

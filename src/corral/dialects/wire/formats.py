@@ -1,4 +1,4 @@
-"""What an answer has to look like: ``response_format``, Ollama's ``format``, llama.cpp's ``grammar`` and ``json_schema``."""
+"""What an answer has to look like: ``response_format``, Ollama's ``format``, llama.cpp's ``grammar`` and ``json_schema``, ``regex``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from corral.durations import quoted
 from corral.engine.base import OutputFormat
 from corral.errors import InvalidRequest
 
-FIELDS = ("response_format", "format", "grammar", "json_schema")
+FIELDS = ("response_format", "format", "grammar", "regex", "json_schema")
 
 
 def output(fields: Fields) -> OutputFormat | None:
     """The format that a request asks for, by one of `FIELDS`. Raises `InvalidRequest`."""
-    grammar = fields.string("grammar")
+    grammar, regex = fields.string("grammar"), fields.string("regex")
     found = {
         "response_format": response_format(fields.raw("response_format"), "response_format"),
         "format": ollama_format(fields.raw("format")),
         "grammar": OutputFormat(grammar=grammar) if grammar else None,
+        "regex": OutputFormat(regex=regex) if regex else None,
         "json_schema": _schema(fields.raw("json_schema"), "json_schema"),
     }
     given = [name for name, wanted in found.items() if wanted is not None]
