@@ -37,7 +37,7 @@ from corral.engine.process import run_engine
 from corral.library import Library
 from corral.names import ModelName
 from corral.runtime.options import EngineWishes
-from corral.runtime.pool import planned_config
+from corral.runtime.plans import planned_config
 from corral.store import Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
 from corral.tiny import TINY_FILE

@@ -49,6 +49,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "main_gpu": Parameter("integer", 0, 1024),
     "use_mmap": Parameter("boolean"),
     "num_thread": Parameter("integer", 0, 4096),
+    "num_parallel": Parameter("integer", 0, 1024),  # Corral's own: sequences at a time
 }
 
 # What older versions of Ollama knew, and what belongs to parts that do not exist here: accepted in a Modelfile, and without effect.

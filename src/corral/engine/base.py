@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -21,6 +21,8 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine.
+
+    ``pool_tokens`` is what all sequences share; 0 is enough for each to be full. With ``main_gpu`` no other device is used.
 
     ``more_weights`` are the further files of a model in parts, in order.
     """
@@ -31,6 +33,7 @@ class EngineConfig:
     projector: Path | None = None
     context: int = 4096
     slots: int = 1
+    pool_tokens: int = 0
     embedding: bool = False
     batch: int | None = None
     threads: int | None = None
@@ -194,6 +197,25 @@ class Embeddings:
 
     vectors: list[list[float]] = field(repr=False)
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How busy an engine is now: sequences being generated, requests that wait for one, tokens of the pool that are taken."""
+
+    slots_in_use: int
+    queue: int
+    pool_tokens: int
+    pool_in_use: int
+
+
+@runtime_checkable
+class KnowsItsLoad(Protocol):
+    """An engine that admits requests itself, and can say how busy it is."""
+
+    @property
+    def load(self) -> EngineLoad:
+        """How busy it is now."""
 
 
 class Engine(Protocol):
