@@ -40,6 +40,9 @@ def main() -> None:
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
 
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault(
+        "GGML_NO_BACKTRACE", "1"
+    )  # a debugger's pages would push the reason out of the end of the log
     import xllamacpp
 
     config = request["config"]

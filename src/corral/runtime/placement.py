@@ -304,8 +304,8 @@ def _with_need(made: Plan, shape: Shape, wish: Wish, room: Bytes, measured: Mapp
     memory, batch = shape.memory, wish.batch or _BATCH
     pool = made.pool_tokens
     cache = memory.cache_bytes(made.cache_type, pool_tokens=pool, slots=made.slots, batch=batch) if pool else 0
-    # Activations of a batch, and its mask over the cache.
-    compute = batch * (memory.buffer_values * 4 + pool * 2)
+    # Activations of a batch, and its mask over a context.
+    compute = batch * (memory.buffer_values * 4 + made.context * 2)
     on_device = min(made.gpu_layers, memory.layers) / memory.layers if memory.layers else 0.0
     rest = max(0, shape.weights_bytes - memory.layer_bytes)
     moved = int(memory.layer_bytes * on_device) + (rest if made.gpu_layers > memory.layers else 0)

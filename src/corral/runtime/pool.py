@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
+
 from corral.config import Settings
 from corral.engine.account import MemoryAccount
 from corral.engine.base import Engine, EngineConfig, EngineLoad, KnowsItsLoad
@@ -171,6 +173,7 @@ class EnginePool:
         self._waiting = 0
         self._started = 0
         self._closed = False
+        self._gives_way: dict[str, object] = {}  # busy models that were closed, and for whom
         self.numbers = RuntimeNumbers()
 
     async def __aenter__(self) -> EnginePool:
@@ -250,32 +253,40 @@ class EnginePool:
         if self._waiting >= self._settings.max_queue:
             raise ServerBusy("server busy, please try again.  maximum pending requests exceeded")
         self._waiting += 1
+        ticket = object()
         loop = asyncio.get_running_loop()
         patient_until = loop.time() + _PATIENCE_S
         try:
             while True:
                 await self._machine.refresh()
                 changed = self._changed
-                entry = self._take(key, spec, wishes, keep_alive_s)
-                if entry is not None:
-                    return entry
-                if loop.time() >= patient_until:
-                    self._close_a_busy_one(key)
+                if self._gives_way.get(key, ticket) is ticket:
+                    entry = self._take(key, spec, wishes, keep_alive_s)
+                    if entry is not None:
+                        return entry
+                    if loop.time() >= patient_until:
+                        self._close_a_busy_one(key, ticket)
                 left_s = patient_until - loop.time()
-                await asyncio.wait(
-                    {waiting := asyncio.ensure_future(changed.wait())}, timeout=left_s if left_s > 0 else None
-                )
-                waiting.cancel()
+                with anyio.move_on_after(left_s if left_s > 0 else None):
+                    await changed.wait()
         finally:
             self._waiting -= 1
+            if given := [name for name, owner in self._gives_way.items() if owner is ticket]:
+                for name in given:
+                    del self._gives_way[name]
+                self._wake()
 
-    def _close_a_busy_one(self, key: str) -> None:
-        """Let nobody new to a busy model, unless one goes already. One that is always busy would keep all others out."""
+    def _close_a_busy_one(self, key: str, ticket: object) -> None:
+        """Let nobody new to a busy model, unless one goes already, until who waits with ``ticket`` has what it waits for.
+
+        One that is always busy would keep all others out.
+        """
         others = [entry for name, entry in self._entries.items() if name != key and not entry.pinned]
         if others and not any(entry.retiring for entry in others):
             victim = min(others, key=lambda entry: entry.since)
             logger.info("%s takes no more requests, to make room for %s", victim.spec.name.short, key)
             self.numbers.evictions[label(victim.spec.name)] += 1
+            self._gives_way[model_key(victim.spec)] = ticket
             self._retire(victim)
 
     def _take(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:

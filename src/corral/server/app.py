@@ -29,6 +29,7 @@ from corral.server.asked import Requests
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.middleware import REQUEST_ID, Entrance
+from corral.server.preload import preloading
 from corral.server.state import State
 from corral.store import Store
 
@@ -82,8 +83,12 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         ):
             await to_thread.run_sync(pool.translated.sweep, library.store.root / "blobs")
             through = PullThrough(library.store, transfers)
-            app.state.corral = State(settings, library, transfers, through, pool, Sessions(pool), inflight, requests)
-            yield
+            sessions = Sessions(pool)
+            async with preloading(settings, library, sessions) as preload:
+                app.state.corral = State(
+                    settings, library, transfers, through, pool, sessions, inflight, requests, preload
+                )
+                yield
 
     app = FastAPI(
         title="Corral",

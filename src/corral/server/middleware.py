@@ -92,8 +92,8 @@ class Entrance:
             return
         if self._inflight.draining and scope["path"] not in OPERATIONS:
             body = dumps({"error": SHUTTING_DOWN})
-            headers = {"connection": "close", "retry-after": "5"}
-            await Response(body, 503, headers, "application/json; charset=utf-8")(scope, receive, send)
+            leaving = {"connection": "close", "retry-after": "5"}
+            await Response(body, 503, leaving, "application/json; charset=utf-8")(scope, receive, send)
             return
         await self._app(scope, receive, self._with_origin(send, origin or "") if foreign else send)
 

@@ -13,6 +13,7 @@ from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.asked import Requests
 from corral.server.inflight import Inflight
+from corral.server.preload import Preload
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class State:
     sessions: Sessions
     inflight: Inflight
     requests: Requests
+    preload: Preload
 
     @classmethod
     def of(cls, request: Request) -> State:
