@@ -64,6 +64,7 @@ def start_server(home: Path, models: Path, **variables: str) -> RunningServer:
     """A server whose files are in ``home``; it answers when this returns."""
     environment = {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # the tree that is tested, where it is not the installed one
         "HOME": str(home),
         "CORRAL_HOST": "127.0.0.1:0",
         "CORRAL_MODELS": str(models),

@@ -163,7 +163,11 @@ class EngineStartError(EngineError):
 
 
 class OutOfMemory(EngineStartError):
-    """There is not enough memory for the model as it was asked for."""
+    """There is not enough memory for the model as it was asked for. ``told`` is whether the engine said so, or was just killed."""
+
+    def __init__(self, message: str, *, told: bool = True) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class EngineCrashed(EngineError):

@@ -235,6 +235,11 @@ async def test_a_load_that_runs_out_of_memory_is_tried_with_less_and_says_so(
         assert model.plan.lowered
         assert model.plan.lowered[0] == "pool 65536 to 32768 tokens"
         assert model.load.pool_tokens == model.plan.pool_tokens < 65_536
+        pool.unload(model_key(spec))
+        await until(lambda: pool.idle)
+        await use(pool, spec)
+        assert pool.loaded()[0].plan.lowered == ()  # the same less is planned at once
+        assert pool.loaded()[0].plan.pool_tokens == model.plan.pool_tokens
 
 
 async def test_a_context_that_was_asked_for_is_never_lowered_but_refused(house: House, endless_weights: Path) -> None:
@@ -263,7 +268,8 @@ async def test_an_engine_that_the_kernel_ends_while_it_loads_is_tried_with_less(
     )
     async with house.pool(once) as pool:
         await use(pool, spec)
-        assert pool.loaded()[0].plan.lowered == ("pool 16384 to 8192 tokens",)
+        assert pool.loaded()[0].plan.lowered[0] == "pool 16384 to 8192 tokens"
+        assert pool.loaded()[0].plan.pool_tokens == 2048
 
 
 async def test_an_engine_that_hangs_is_ended_and_one_that_works_is_not(house: House, endless_weights: Path) -> None:

@@ -12,7 +12,7 @@ _LAYERS = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 # What llama.cpp, its backends and C++ say when there is not enough; as Ollama knows them, and the word of the standard library.
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|out of device memory|outofdevicememory|cudamalloc failed|hipmalloc failed|failed to allocate|allocation failed"
-    r"|not enough memory|insufficient memory|erroroutofmemory|std::bad_alloc|unable to allocate|cannot allocate memory",
+    r"|not enough memory|insufficient memory|erroroutofmemory|std::bad_alloc|mem_buffer != null|unable to allocate|cannot allocate memory",
     re.IGNORECASE,
 )
 _MIB = 1 << 20

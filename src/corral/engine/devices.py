@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Sequence
 
 import anyio
 import orjson
 
-from corral.engine.process import WORKER
 from corral.hardware import Device
 
 logger = logging.getLogger(__name__)
 
-PROBE = (*WORKER, "--devices")
+PROBE = (sys.executable, "-m", "corral.engine.probe")
 TIMEOUT_S = 30.0  # a driver that wakes up takes seconds; one that hangs must not keep anybody from the processor
 
 

@@ -173,8 +173,10 @@ async def _announced_port(
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         status = await process.wait()
         text = _with_log(f"the engine ended with status {status} while loading", log)
-        out_of_memory = status == -signal.SIGKILL or says_out_of_memory(log_tail(log))
-        raise (OutOfMemory if out_of_memory else EngineStartError)(text) from None
+        told = says_out_of_memory(log_tail(log))
+        if told or status == -signal.SIGKILL:
+            raise OutOfMemory(text, told=told) from None
+        raise EngineStartError(text) from None
 
 
 def _plain(value: Any) -> Any:

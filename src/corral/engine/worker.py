@@ -4,7 +4,7 @@
 carry), loads the model, prints one line of JSON with the port it serves on 127.0.0.1, and from then on
 only waits: when stdin ends, so does the process, however its parent died. llama.cpp logs to stderr.
 
-Only this module imports native code; it is never imported by the server.
+Of what the server runs only this module and the probe import native code; they are never imported by it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ def main() -> None:
     """Run until the parent is gone."""
     parent = os.getppid()
     _die_with_parent(parent)
-    if sys.argv[1:] == ["--devices"]:
-        _list_devices()
-        return
     _be_the_first_to_go()
     request = json.loads(sys.stdin.buffer.readline() or b"{}")
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
@@ -80,19 +77,6 @@ def _die_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the call
         os._exit(1)
-
-
-def _list_devices() -> None:
-    """Print the devices besides the processor as a line of JSON. As for llama.cpp, integrated ones count if there is no other."""
-    import xllamacpp
-
-    kinds = xllamacpp.ggml_backend_dev_type
-    every = xllamacpp.get_device_info()
-    own = [d for d in every if d["type"] == kinds.GGML_BACKEND_DEVICE_TYPE_GPU]
-    shared = [d for d in every if d["type"] == kinds.GGML_BACKEND_DEVICE_TYPE_IGPU]
-    keys = ("name", "description", "memory_total", "memory_free")
-    found = [{**{key: d[key] for key in keys}, "index": n, "shared": not own} for n, d in enumerate(own or shared)]
-    print(json.dumps(found), flush=True)  # noqa: T201
 
 
 def _be_the_first_to_go() -> None:

@@ -77,7 +77,7 @@ def engine_config(
         batch=wishes.batch,
         threads=wishes.threads,
         gpu_layers=planned.gpu_layers,
-        main_gpu=main_gpu if main_gpu is not None else wishes.main_gpu,
+        main_gpu=main_gpu,
         mmap=wishes.mmap,
         flash_attention=_FLASH.get(settings.flash_attention, "off"),
         kv_cache_type=planned.cache_type,

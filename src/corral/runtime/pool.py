@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,6 +53,7 @@ from corral.runtime.watch import watch
 logger = logging.getLogger(__name__)
 
 _FAR_FUTURE = timedelta(days=365 * 100)
+_KEPT_LOGS = 20
 _PATIENCE_S = 10.0  # after which who waits for room gets it from a model that is never idle
 
 
@@ -348,7 +349,7 @@ class EnginePool:
 
     def _config(self, spec: ModelSpec, wishes: EngineWishes, plan: Plan) -> EngineConfig:
         free_bytes = self._machine.free(entry.held for entry in self._entries.values())[CPU]
-        alone = next((d.index for d in self._machine.devices if plan.devices == (d.name,)), None)
+        alone = next((device.index for device in self._machine.devices if plan.devices == (device.name,)), None)
         return engine_config(spec, self._settings, wishes, plan, free_bytes, alone)
 
     def _evict(self, victim: _Entry, key: str) -> None:
@@ -408,6 +409,7 @@ class EnginePool:
             if self._entries.get(key) is entry:
                 del self._entries[key]
             self._wake()
+            _keep_few_logs(log.parent)
         logger.info("unloaded %s", entry.spec.name.short)
 
     async def _one_life(self, entry: _Entry, log: Path) -> None:
@@ -458,8 +460,7 @@ class EnginePool:
         entry.account = account
         measured = measured_need(account, private_bytes)
         entry.plan = replace(entry.plan, need={**dict.fromkeys(entry.plan.need, 0), **measured})
-        if not entry.plan.lowered:
-            await asyncio.to_thread(self._measurements.keep, entry.spec.digest, entry.plan.key, measured)
+        await asyncio.to_thread(self._measurements.keep, entry.spec.digest, entry.plan.key, measured)
 
     def _report_end(self, entry: _Entry, process: EngineProcess, *, hung: bool) -> None:
         self.numbers.crashes[label(entry.spec.name)] += 1
@@ -492,12 +493,25 @@ class EnginePool:
             while any(e is victim for e in self._entries.values()):
                 await self._changed.wait()
             return
-        wish = wish_of(entry.spec, self._settings, entry.wishes)
-        step = smaller(entry.plan, shape_of(entry.spec), wish, self._rules, free)
+        if error.told:  # so that the next load does not try this again while no more is free
+            needs = {name: max(size, free.get(name, 0) + 1) for name, size in entry.plan.need.items()}
+            failed = needs if not entry.plan.devices else {**needs, CPU: entry.plan.need[CPU]}
+            await asyncio.to_thread(self._measurements.keep, entry.spec.digest, entry.plan.key, failed)
+        step = self._less_than(entry, error, free)
         if step is None:
             raise _too_large(entry, free, error) from error
         logger.warning("there was not enough memory for %s: %s; trying again", entry.spec.name.short, step.lowered[-1])
         entry.plan, entry.config = step, self._config(entry.spec, entry.wishes, step)
+
+    def _less_than(self, entry: _Entry, error: OutOfMemory, free: dict[str, int]) -> Plan | None:
+        """The next plan to try. One that was killed without a word is tried once more, with the smallest pool: it may be the kernel."""
+        shape, wish = shape_of(entry.spec), wish_of(entry.spec, self._settings, entry.wishes)
+        step = smaller(entry.plan, shape, wish, self._rules, free)
+        if error.told:
+            return step
+        while step is not None and step.pool_tokens > step.context:
+            step = smaller(step, shape, wish, self._rules, free)
+        return None if entry.plan.lowered else step
 
     async def _config_with_files(self, entry: _Entry) -> EngineConfig:
         """The configuration with files that the engine can read. Who cancels this stops what is being written."""
@@ -523,6 +537,14 @@ def model_key(spec: ModelSpec) -> str:
 def _deadline(keep_alive_s: float) -> datetime:
     now = datetime.now(UTC).astimezone()
     return now + min(_FAR_FUTURE, timedelta(seconds=min(keep_alive_s, _FAR_FUTURE.total_seconds())))
+
+
+def _keep_few_logs(folder: Path) -> None:
+    """Remove the oldest logs of engines that failed: they are for their owner to read, who may never come."""
+    with suppress(OSError):
+        logs = sorted(folder.glob("engine-*.log"), key=lambda path: path.stat().st_mtime)
+        for path in logs[:-_KEPT_LOGS]:
+            path.unlink(missing_ok=True)
 
 
 def _snapshot(entry: _Entry) -> LoadedModel:
