@@ -11,8 +11,9 @@ _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size\s*=\s*([
 _LAYERS = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 # What llama.cpp, its backends and C++ say when there is not enough; as Ollama knows them, and the word of the standard library.
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|out of device memory|outofdevicememory|cudamalloc failed|hipmalloc failed|failed to allocate|allocation failed"
-    r"|not enough memory|insufficient memory|erroroutofmemory|std::bad_alloc|mem_buffer != null|unable to allocate|cannot allocate memory",
+    r"out of memory|out of device memory|outofdevicememory|erroroutofmemory|cudamalloc failed|hipmalloc failed|failed to allocate"
+    r"|allocation failed|unable to allocate|cannot allocate memory|not enough memory|insufficient memory|bad_alloc"
+    r"|mem_buffer != null",
     re.IGNORECASE,
 )
 _MIB = 1 << 20

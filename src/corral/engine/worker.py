@@ -47,6 +47,7 @@ def main() -> None:
         with _named_as_parts([config["weights"], *config["more_weights"]]) as weights:
             server = xllamacpp.Server(_params(xllamacpp, {**config, "weights": weights}, request["key"]))
     except RuntimeError as exc:  # llama.cpp's log above it says why
+        _write_the_log_out()
         print(exc, file=sys.stderr, flush=True)  # noqa: T201
         os._exit(1)  # leaving in order would abort: native threads are still there
     _log_less()
@@ -87,13 +88,23 @@ def _be_the_first_to_go() -> None:
 
 def _log_less() -> None:
     """From now on warnings only: a load's own account of its memory is wanted, a line for each step of each request is not."""
+    with suppress(OSError, AttributeError):  # without this the log is longer
+        _llama_cpp()._Z30common_log_set_verbosity_tholdi(_WARNINGS)
+
+
+def _write_the_log_out() -> None:
+    """The log is written by a thread, which may lag behind with the reason of a failure."""
+    with suppress(OSError, AttributeError):  # without this the reason may be missing
+        library = _llama_cpp()
+        library._Z15common_log_mainv.restype = ctypes.c_void_p
+        library._Z16common_log_flushP10common_log(ctypes.c_void_p(library._Z15common_log_mainv()))
+
+
+def _llama_cpp() -> ctypes.CDLL:
+    """llama.cpp's own functions, of which the bindings lack some. Raises `OSError`."""
     import xllamacpp
 
-    with suppress(OSError, AttributeError):  # llama.cpp's own function, in C++; without it the log is longer
-        module = Path(xllamacpp.__file__).parent
-        library = next(module.glob("xllamacpp*.so"), None)
-        if library is not None:
-            ctypes.CDLL(str(library))._Z30common_log_set_verbosity_tholdi(_WARNINGS)
+    return ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so"), "")))
 
 
 def _exit_at_end_of_input() -> None:

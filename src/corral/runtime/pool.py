@@ -493,8 +493,8 @@ class EnginePool:
             while any(e is victim for e in self._entries.values()):
                 await self._changed.wait()
             return
-        if error.told:  # so that the next load does not try this again while no more is free
-            needs = {name: max(size, free.get(name, 0) + 1) for name, size in entry.plan.need.items()}
+        if error.told:  # so that the next load does not try this again while not clearly more is free
+            needs = {name: max(size, free.get(name, 0) * 9 // 8 + 1) for name, size in entry.plan.need.items()}
             failed = needs if not entry.plan.devices else {**needs, CPU: entry.plan.need[CPU]}
             await asyncio.to_thread(self._measurements.keep, entry.spec.digest, entry.plan.key, failed)
         step = self._less_than(entry, error, free)
@@ -504,7 +504,7 @@ class EnginePool:
         entry.plan, entry.config = step, self._config(entry.spec, entry.wishes, step)
 
     def _less_than(self, entry: _Entry, error: OutOfMemory, free: dict[str, int]) -> Plan | None:
-        """The next plan to try. One that was killed without a word is tried once more, with the smallest pool: it may be the kernel."""
+        """The next plan to try. Who was killed without a word, perhaps by the kernel, has one more try, with the smallest pool."""
         shape, wish = shape_of(entry.spec), wish_of(entry.spec, self._settings, entry.wishes)
         step = smaller(entry.plan, shape, wish, self._rules, free)
         if error.told:
