@@ -36,6 +36,7 @@ NAMES = ("tiny", "second", "third", "larger")
 CLIENTS = 6
 MEMORY_MB = 12.0  # that the median may grow by: what allocators and caches of names take
 WARM_LOOKS = 2
+KEPT_LOGS = 20  # of engines that were killed: a server keeps so many for its owner to read
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Look:
     sockets: int
     children: int
     data_files: int
+    logs_too_many: int
     temporary_files: int
 
 
@@ -163,17 +165,17 @@ def engines(server: psutil.Process) -> list[psutil.Process]:
     return [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
 
 
-def look(server: psutil.Process, data: Path) -> Look:
+def look(server: psutil.Process, data: Path, temporary: Path) -> Look:
+    logs = list((data / "logs").glob("engine-*.log"))
     return Look(
         memory_mb=server.memory_info().rss / 1e6,
         threads=server.num_threads(),
         files=server.num_fds() - len(server.net_connections()),
         sockets=len(server.net_connections()),
         children=len(server.children(recursive=True)),
-        data_files=sum(
-            1 for path in data.rglob("*") if path.is_file()
-        ),  # logs of killed engines too, of which few are kept
-        temporary_files=len(list(Path(tempfile.gettempdir()).glob("corral-*"))),
+        data_files=sum(1 for path in data.rglob("*") if path.is_file()) - len(logs),
+        logs_too_many=max(0, len(logs) - KEPT_LOGS),
+        temporary_files=len(list(temporary.iterdir())),
     )
 
 
@@ -196,10 +198,11 @@ async def soak(home: Path, minutes: float, seed: int) -> tuple[list[Look], Load,
     small = make(SMALL, home / "small.gguf")
     for name, weights in zip(NAMES, (TINY_FILE, TINY_FILE, TINY_FILE, small), strict=True):
         add_model(store, name, weights)
-    data = home / "data"
+    data, temporary = home / "data", home / "temporary"
+    temporary.mkdir()
     looks: list[Look] = []
     ends = time.monotonic() + minutes * 60
-    variables = {"CORRAL_MAX_LOADED_MODELS": "2", "CORRAL_KEEP_ALIVE": "4s"}
+    variables = {"CORRAL_MAX_LOADED_MODELS": "2", "CORRAL_KEEP_ALIVE": "4s", "TMPDIR": str(temporary)}
     async with corral(store.root, data, **variables) as (side, server):
         load = Load(side, server, seed)
         tasks = [asyncio.create_task(load.client()) for _ in range(CLIENTS)]
@@ -208,7 +211,7 @@ async def soak(home: Path, minutes: float, seed: int) -> tuple[list[Look], Load,
             while time.monotonic() < ends:
                 await asyncio.sleep(min(30.0, minutes * 60 / 9))
                 await load.pause()
-                looks.append(look(server, data))
+                looks.append(look(server, data, temporary))
                 print(f"{len(looks):3} {sum(load.counts.values()):6} acts  {looks[-1]}", flush=True)
                 load.resume()
         finally:

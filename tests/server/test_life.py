@@ -76,6 +76,7 @@ def test_answers_may_end_while_the_server_does_and_nothing_new_begins(serve: Sta
     assert ask(server, {}, "/ready", "GET")[0] == 503
     assert ask(server, {}, "/health", "GET")[0] == 200
     assert stream.rest()[-1]["eval_count"] == 400
+    stream.hang_up()
     assert server.process.wait(20) == 0
 
 
@@ -85,6 +86,7 @@ def test_answers_that_do_not_end_in_time_are_told(serve: StartServer, endless: P
     stream.line()
     server.process.send_signal(signal.SIGTERM)
     assert stream.rest()[-1] == {"error": "the server is shutting down"}
+    stream.hang_up()
     assert server.process.wait(20) == 0
 
 
@@ -97,6 +99,7 @@ def test_a_second_signal_ends_at_once(serve: StartServer, endless: Path) -> None
         server.process.send_signal(number)
         until(lambda: "a second signal ends them now" in server.log())
     assert stream.rest()[-1] == {"error": "the server is shutting down"}
+    stream.hang_up()
     assert server.process.wait(20) == 0
     assert not any(child.is_running() for child in children)
 
