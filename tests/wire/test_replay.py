@@ -37,7 +37,7 @@ NETWORK_ERROR = re.compile(r'((?:Get|Head) \\"[^"]*": )[^"]*')
 HEADERS = ("content-type", "allow", "access-control-allow-origin", "access-control-allow-methods",
            "access-control-allow-headers", "access-control-max-age")  # fmt: skip
 MASKED = ("created_at", "modified_at", "expires_at", "digest", "id", "size", "logprob", "total_duration", "load_duration",
-          "prompt_eval_duration", "eval_duration", "modelfile")  # fmt: skip
+          "prompt_eval_duration", "eval_duration", "modelfile", "engine")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
