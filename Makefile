@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format bench soak clean
 
 # On a port of its own: on the usual one another server may run, which does not know Tiny.
 run: $(VENV)/.run
@@ -24,6 +24,11 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/overhead.py
+
+# Twenty minutes; fewer with: make soak MINUTES=3
+MINUTES ?= 20
+soak: $(VENV)/.dev
+	$(BIN)/python bench/soak.py --minutes $(MINUTES)
 
 # Servers that tests talk to. Only the super-user can install them; without them their tests are skipped by name.
 $(VENV)/.system: tests/packages.txt | $(BIN)/python

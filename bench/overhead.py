@@ -37,7 +37,7 @@ from corral.engine.process import run_engine
 from corral.library import Library
 from corral.names import ModelName
 from corral.runtime.options import EngineWishes
-from corral.runtime.pool import planned_config
+from corral.runtime.plans import planned_config
 from corral.store import Manifest, MediaType, Store
 from corral.store.manifest import CONFIG_TYPE
 from corral.tiny import TINY_FILE
@@ -126,13 +126,13 @@ async def chunks_per_s(side: Side, streams: int, tokens: int) -> float:
 
 @asynccontextmanager
 async def corral(
-    models: Path, home: Path, command: Sequence[str] = ("-m", "corral", "serve")
+    models: Path, home: Path, command: Sequence[str] = ("-m", "corral", "serve"), **variables: str
 ) -> AsyncIterator[tuple[Side, psutil.Process]]:
-    """A server in a process of its own, which logs to a file."""
+    """A server in a process of its own, which logs to a file. ``variables`` are settings, as the environment has them."""
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     environment = {**os.environ, "CORRAL_HOST": "127.0.0.1:0", "CORRAL_MODELS": str(models), "CORRAL_DATA": str(home),
-                   "CORRAL_CONFIG": str(home / "none.toml"), "CORRAL_KEEP_ALIVE": "-1"}  # fmt: skip
+                   "CORRAL_CONFIG": str(home / "none.toml"), "CORRAL_KEEP_ALIVE": "-1", **variables}  # fmt: skip
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, *command], stderr=stderr, env=environment)
     try:

@@ -80,11 +80,15 @@ def test_dialects_do_not_use_each_other() -> None:
 
 def test_only_workers_import_native_code() -> None:
     users = {p for p in FILES if any("xllamacpp" in line for line in p.read_text().splitlines() if "import " in line)}
-    assert users == {SOURCE / "engine" / "worker.py", SOURCE / "gguf" / "kernels.py"}
+    assert users == {
+        SOURCE / "engine" / "probe.py",
+        SOURCE / "engine" / "worker.py",
+        SOURCE / "gguf" / "kernels.py",
+    }
 
 
 def test_nobody_imports_a_worker() -> None:
-    workers = {"corral.engine.worker", "corral.gguf.worker", "corral.convert.worker"}
+    workers = {"corral.engine.probe", "corral.engine.worker", "corral.gguf.worker", "corral.convert.worker"}
     importers = {path: set(imports(path)) for path in FILES}
     assert not [path for path, modules in importers.items() if modules & workers]
     assert [path for path, modules in importers.items() if "corral.gguf.kernels" in modules] == [

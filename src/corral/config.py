@@ -115,10 +115,14 @@ def _size(text: str) -> int:
     if found is None:
         raise ValueError("expected bytes, for example 33554432 or 32MiB")
     number, unit, binary = found.groups()
-    size = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
-    if size < 1:
-        raise ValueError("expected 1 byte or more")
-    return size
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
+
+
+def _models(text: str) -> tuple[ModelName, ...]:
+    try:
+        return tuple(ModelName.parse(name.strip()) for name in text.split(",") if name.strip())
+    except InvalidName as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -240,6 +244,28 @@ class Settings:
     max_loaded_models: int = _setting(
         0, _count(0), "Models in memory at a time; 0 is as many as fit.", "OLLAMA_MAX_LOADED_MODELS"
     )
+    sched_spread: bool = _setting(
+        False, _switch, "Lay a model over all GPUs even where one has room for it.", "OLLAMA_SCHED_SPREAD"
+    )
+    gpu_overhead: int = _setting(
+        0, _size, "Memory of each GPU that is left to other programs, for example 1GB.", "OLLAMA_GPU_OVERHEAD"
+    )
+    memory_limit: int = _setting(
+        0, _size, "Main memory that all models together may take, for example 16GB; 0 is what is free."
+    )
+    cpu_fallback: bool = _setting(
+        True, _switch, "Let a model for which a GPU has no room run on the processor; otherwise it is refused."
+    )
+    preload: tuple[ModelName, ...] = _setting((), _models, "Models to load when the server starts, comma-separated.")
+    pin: tuple[ModelName, ...] = _setting(
+        (), _models, "Models to load when the server starts and never to unload, comma-separated."
+    )
+    hang_timeout: float = _setting(
+        60.0, _timeout, "How long an engine with work may give no sign of life before it is ended; 0 is for ever."
+    )
+    drain_timeout: float = _setting(
+        5.0, _duration, "How long answers may go on when the server is told to end; then they are ended too."
+    )
     max_queue: int = _setting(512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE")
     origins: tuple[str, ...] = _setting(
         (), _origins, "Web origins allowed besides local ones, comma-separated; * is all.", "OLLAMA_ORIGINS"
@@ -255,6 +281,11 @@ class Settings:
         _choice("f32", "f16", "bf16", "q8_0", "q4_0"),
         "Number format of the KV cache.",
         "OLLAMA_KV_CACHE_TYPE",
+    )
+    kv_cache_fallback: str = _setting(
+        "off",
+        _choice("off", "q8_0", "q4_0"),
+        "Number format that the KV cache gets when memory runs out during a load; off keeps the first.",
     )
     go_template: GoTemplates = _setting(
         GoTemplates(),

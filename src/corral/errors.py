@@ -17,10 +17,12 @@
     ├── QuantizationError       a model cannot be quantised as it was asked
     ├── ConversionError         files are not a model that can be made into a GGUF
     ├── ServerBusy              too many requests wait already
+    ├── ShuttingDown            the server is about to end
     ├── ServerUnreachable       no Corral (or Ollama) server answers at that address
     ├── ServerError             a server answered with an error
     └── EngineError             the engine failed
         ├── EngineStartError    it did not come up
+        │   └── OutOfMemory     because there was not enough memory
         ├── EngineCrashed       it went away while it was needed
         └── EngineRefused       it answered with an error
 
@@ -140,6 +142,10 @@ class ServerBusy(CorralError):
     """More requests wait than the server is allowed to queue."""
 
 
+class ShuttingDown(CorralError):
+    """The server is about to end, and takes no more work."""
+
+
 class ServerUnreachable(CorralError):
     """Nothing answers at the address of the server."""
 
@@ -158,6 +164,14 @@ class EngineError(CorralError):
 
 class EngineStartError(EngineError):
     """The engine did not come up; the text ends with the last lines of its log."""
+
+
+class OutOfMemory(EngineStartError):
+    """There is not enough memory for the model as it was asked for. ``told`` is whether the engine said so, or was just killed."""
+
+    def __init__(self, message: str, *, told: bool = True) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class EngineCrashed(EngineError):

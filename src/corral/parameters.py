@@ -68,6 +68,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "mirostat_eta": Parameter("float32", 0, 1),
     "samplers": Parameter("array", choices=SAMPLERS),
     "logit_bias": Parameter("biases", -100, 100),
+    "num_parallel": Parameter("integer", 0, 1024),  # Corral's own: sequences at a time
 }
 
 # What older versions of Ollama knew, and what belongs to parts that do not exist here: accepted in a Modelfile, and without effect.

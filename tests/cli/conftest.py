@@ -26,6 +26,7 @@ def environment(tmp_path: Path, fake: FakeServer) -> dict[str, str]:
     """Nothing of the machine's own settings, and the fake server's address."""
     return {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         "HOME": str(tmp_path),
         "LANG": "C.UTF-8",
         "PYTHONWARNINGS": "error",

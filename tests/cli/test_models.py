@@ -12,6 +12,8 @@ from tests.cli.fake import RECORDED, Asked, FakeServer, Reply, recorded
 
 TAGS = json.loads(RECORDED["tags"]["response"]["body"])["models"]
 LOADED = json.loads(RECORDED["ps_loaded"]["response"]["body"])["models"][0]
+ENGINE = {"slots": 8, "slots_in_use": 2, "queue": 3, "pool_tokens": 16384, "pool_in_use": 4096, "pinned": True,
+          "lowered": ["pool 32768 to 16384 tokens"]}  # fmt: skip
 
 
 def models(*documents: dict[str, object]) -> Reply:
@@ -169,3 +171,13 @@ def test_show_tells_what_a_model_sees_and_hears_with(fake: FakeServer, corral: C
         ["embedding", "length", "1152"],
         ["dimensions", "2560"],
     ]
+
+
+def test_ps_of_a_corral_shows_how_busy_engines_are_and_what_was_given_up(fake: FakeServer, corral: Corral) -> None:
+    fake.say("/api/ps", models({**LOADED, "engine": ENGINE}))
+    done = corral("ps")
+    header, row = done.stdout.splitlines()
+    assert header.split() == ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "SLOTS", "QUEUE", "POOL", "UNTIL"]
+    assert row.split()[-6:] == ["2/8", "3", "25%", "of", "16384", "Pinned"]
+    assert done.stderr == f"{LOADED['name']}: lowered, because memory ran out: pool 32768 to 16384 tokens\n"
+    assert json.loads(corral("ps", "--json").stdout)["models"][0]["engine"] == ENGINE

@@ -20,7 +20,7 @@ from corral.library import Library
 from corral.names import ModelName
 from corral.runtime.embedding import packed
 from corral.runtime.options import EngineWishes
-from corral.runtime.pool import planned_config
+from corral.runtime.plans import planned_config
 from corral.store import Store
 from tests import minilm
 from tests.conftest import RunningServer, start_server

@@ -176,6 +176,11 @@ BECAUSE = (
         "`stop`, as no other client knows `load`.",
         ("p_comp_empty",),
     ),
+    Difference(
+        "`/api/ps` says of an engine how large it is and when it goes.",
+        "Also how busy it is and what was given up for lack of memory, in the object `engine`.",
+        ("ps_loaded",),
+    ),
 )  # fmt: skip
 
 DIFFERENCES = {name: difference for difference in BECAUSE for name in difference.recordings}
@@ -285,8 +290,16 @@ UNRECORDED = (
         "They are refused by name.",
     ),
     ("A model whose engine died stays in `/api/ps`.", "It is gone; the next request loads it again."),
+    (
+        "A load that runs out of memory is tried once more.",
+        "Step by step with less; a `num_ctx` that was asked for is kept.",
+    ),
+    ("A model that is always busy keeps others out for as long as it is.", "After ten seconds it gives way."),
     ("An engine that dies before it has answered is an error.", "The request is tried once more on a fresh engine."),
-    ("Requests in flight are cut when the server ends.", "Each gets an error as its end."),
+    (
+        "Requests in flight are cut when the server ends.",
+        "They have a few seconds to end; then each gets an error as its end.",
+    ),
     ("`stream: true` errors of a running generation have the type `application/json`.", "With `; charset=utf-8`."),
     ("Bodies over 2048 bytes are sent in chunks.", "With a `Content-Length`."),
     ("Numbers of `/api/embed` have as few digits as they need.", "They have all digits: the same numbers."),

@@ -39,7 +39,7 @@ PACKED = re.compile(r'(?<="embedding":)"([A-Za-z0-9+/=]+)"')
 HEADERS = ("content-type", "allow", "access-control-allow-origin", "access-control-allow-methods",
            "access-control-allow-headers", "access-control-max-age")  # fmt: skip
 MASKED = ("created", "created_at", "modified_at", "expires_at", "digest", "id", "size", "logprob", "total_duration",
-          "load_duration", "prompt_eval_duration", "eval_duration", "modelfile")  # fmt: skip
+          "load_duration", "prompt_eval_duration", "eval_duration", "modelfile", "engine")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

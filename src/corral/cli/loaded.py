@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from corral.cli.background import client_of_running_server
@@ -18,6 +20,7 @@ def ps_command(prefix: str, as_json: bool) -> None:
     if as_json:
         print_json({"models": models})
         return
+    ollama = not models or any("engine" not in model for model in models)  # whose server says less
     rows = [
         [
             model["name"],
@@ -25,11 +28,23 @@ def ps_command(prefix: str, as_json: bool) -> None:
             human_bytes(model["size"]),
             processor(model["size"], model["size_vram"]),
             str(model["context_length"]),
-            until(model["expires_at"]),
+            *([] if ollama else _load(model["engine"])),
+            "Pinned" if model.get("engine", {}).get("pinned") else until(model["expires_at"]),
         ]
         for model in models
     ]
-    print_table(["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"], rows)
+    more = [] if ollama else ["SLOTS", "QUEUE", "POOL"]
+    print_table(["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", *more, "UNTIL"], rows)
+    for model in models:
+        if lowered := model.get("engine", {}).get("lowered"):
+            click.echo(f"{model['name']}: lowered, because memory ran out: {'; '.join(lowered)}", err=True)
+
+
+def _load(engine: dict[str, Any]) -> list[str]:
+    """How busy an engine is: slots in use and all, requests that wait, the part of the pool that is taken."""
+    pool = engine["pool_tokens"]
+    taken = f"{engine['pool_in_use'] / pool:.0%} of {pool}" if pool else "-"
+    return [f"{engine['slots_in_use']}/{engine['slots']}", str(engine["queue"]), taken]
 
 
 @click.command("stop")

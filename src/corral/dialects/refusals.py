@@ -12,6 +12,7 @@ from corral.errors import (
     NotSupported,
     PromptTooLong,
     ServerBusy,
+    ShuttingDown,
 )
 
 
@@ -52,6 +53,8 @@ def refusal_of(error: CorralError) -> Refusal:
             return Refusal(400, str(error))
         case ModelNotFound():
             return Refusal(404, f"model {error.name!r} not found", code="model_not_found")
+        case ShuttingDown():
+            return Refusal(503, str(error))
         case ServerBusy():
             return Refusal(503, str(error), {"retry-after": "1"})
         case EngineRefused(status=status) if 400 <= status < 500:

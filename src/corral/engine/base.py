@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -25,6 +25,8 @@ class EngineConfig:
     ``more_weights`` are the further files of a model in parts, in order. ``embedding`` is for models that only read texts;
     with ``rerank`` they say how well a document answers a question. Images of fewer than
     ``image_min_tokens`` are enlarged, where the projector takes images of any size.
+
+    ``pool_tokens`` is what all sequences share; 0 is enough for each to be full. With ``main_gpu`` no other device is used.
     """
 
     weights: Path
@@ -34,6 +36,7 @@ class EngineConfig:
     image_min_tokens: int | None = None
     context: int = 4096
     slots: int = 1
+    pool_tokens: int = 0
     embedding: bool = False
     rerank: bool = False
     batch: int | None = None
@@ -275,6 +278,25 @@ class Scores:
 
     values: list[float] = field(repr=False)
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How busy an engine is now: sequences being generated, requests that wait for one, tokens of the pool that are taken."""
+
+    slots_in_use: int
+    queue: int
+    pool_tokens: int
+    pool_in_use: int
+
+
+@runtime_checkable
+class KnowsItsLoad(Protocol):
+    """An engine that admits requests itself, and can say how busy it is."""
+
+    @property
+    def load(self) -> EngineLoad:
+        """How busy it is now."""
 
 
 class Engine(Protocol):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ import anyio
 import orjson
 import psutil
 
+from corral.engine.account import MemoryAccount, memory_account, says_out_of_memory
 from corral.engine.base import EngineConfig
-from corral.errors import EngineStartError
+from corral.errors import EngineStartError, OutOfMemory
 
 WORKER = (sys.executable, "-m", "corral.engine.worker")
+ACCOUNT_BYTES = 1 << 20  # of a log, from its beginning: the account of a load is in it
 LOG_TAIL_BYTES = 4096  # a loader's complaint or a backtrace fits; the whole log stays on disk until the engine ends
 
 
@@ -48,10 +51,21 @@ class EngineProcess:
     @property
     def memory_bytes(self) -> int:
         """Resident memory now; 0 once it is gone."""
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss)
-        except psutil.Error:
-            return 0
+        return resident_bytes(self.pid)
+
+    @property
+    def private_bytes(self) -> int:
+        """The part of it that no file is mapped into; 0 once it is gone."""
+        return resident_bytes(self.pid, private=True)
+
+    def account(self) -> MemoryAccount:
+        """What it said of its buffers while it loaded. Blocks on its log."""
+        with self.log.open("rb") as file:
+            return memory_account(file.read(ACCOUNT_BYTES).decode(errors="replace"))
+
+    def progress(self) -> tuple[object, ...]:
+        """What changes while it works; the same twice means that it did nothing between."""
+        return _progress(self.pid, self.log)
 
     async def ended(self) -> int:
         """Wait until the process ends; its exit status, negative for a signal."""
@@ -62,6 +76,15 @@ class EngineProcess:
         return log_tail(self.log)
 
 
+def resident_bytes(pid: int, *, private: bool = False) -> int:
+    """Resident memory of a process now, ``private`` without the files mapped into it; 0 if there is no such process."""
+    try:
+        memory = psutil.Process(pid).memory_info()
+    except psutil.Error:
+        return 0
+    return int(memory.rss - getattr(memory, "shared", 0)) if private else int(memory.rss)
+
+
 @asynccontextmanager
 async def run_engine(
     config: EngineConfig,
@@ -70,17 +93,20 @@ async def run_engine(
     stall_s: float = 300.0,
     grace_s: float = 5.0,
     argv: Sequence[str] = WORKER,
+    started: Callable[[int], None] = lambda pid: None,
 ) -> AsyncIterator[EngineProcess]:
     """Start an engine, wait until it serves, and stop it when the block ends.
 
     A load that makes no progress for ``stall_s`` seconds (no log line, no CPU time, no byte read) is ended. ``grace_s`` is how
-    long SIGTERM gets before SIGKILL. Raises `EngineStartError` with the end of the log. On every way out, cancellation
+    long SIGTERM gets before SIGKILL. ``started`` is told the process before it loads. Raises `EngineStartError` with the end of the
+    log, which is `OutOfMemory` where the log says so or the kernel ended the process. On every way out, cancellation
     included, the child is reaped first; its log is removed if it did its work, and kept if it did not.
     """
     key = secrets.token_hex(24)
     process = await _spawn(argv, log)
     served = False
     try:
+        started(process.pid)
         port = await _announced_port(process, config, key, log, stall_s)
         served = True
         yield EngineProcess(port=port, key=key, process=process, log=log)
@@ -146,7 +172,11 @@ async def _announced_port(
         return int(orjson.loads(reading.result())["port"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         status = await process.wait()
-        raise EngineStartError(_with_log(f"the engine ended with status {status} while loading", log)) from None
+        text = _with_log(f"the engine ended with status {status} while loading", log)
+        told = says_out_of_memory(log_tail(log))
+        if told or status == -signal.SIGKILL:
+            raise OutOfMemory(text, told=told) from None
+        raise EngineStartError(text) from None
 
 
 def _plain(value: Any) -> Any:

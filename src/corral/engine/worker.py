@@ -4,7 +4,7 @@
 carry), loads the model, prints one line of JSON with the port it serves on 127.0.0.1, and from then on
 only waits: when stdin ends, so does the process, however its parent died. llama.cpp logs to stderr.
 
-Only this module imports native code; it is never imported by the server.
+Of what the server runs only this module and the probe import native code; they are never imported by it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,21 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # How often a thread looks before it sleeps, where GNU OpenMP makes the threads. By its default of 300,000 two busy engines take
 # the cores from each other: beside another one, Tiny made 40 tokens per second, and 800 like this; alone both make the same.
 SPINS = "10000"
+_WARNINGS, _ACCOUNTS = 2, 4  # llama.cpp's levels of logging; the second tells the size of every buffer
 
 
 def main() -> None:
     """Run until the parent is gone."""
     parent = os.getppid()
     _die_with_parent(parent)
+    _be_the_first_to_go()
     request = json.loads(sys.stdin.buffer.readline() or b"{}")
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
 
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault(
+        "GGML_NO_BACKTRACE", "1"
+    )  # a debugger's pages would push the reason out of the end of the log
     import xllamacpp
 
     config = request["config"]
@@ -42,8 +47,10 @@ def main() -> None:
         with _named_as_parts([config["weights"], *config["more_weights"]]) as weights:
             server = xllamacpp.Server(_params(xllamacpp, {**config, "weights": weights}, request["key"]))
     except RuntimeError as exc:  # llama.cpp's log above it says why
+        _write_the_log_out()
         print(exc, file=sys.stderr, flush=True)  # noqa: T201
         os._exit(1)  # leaving in order would abort: native threads are still there
+    _log_less()
     print(json.dumps({"port": int(server.listening_address.rpartition(":")[2])}), flush=True)  # noqa: T201
     threading.Event().wait()
 
@@ -73,6 +80,33 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def _be_the_first_to_go() -> None:
+    """When memory runs out, the kernel is to end an engine and not its server, which would take every engine with it."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _log_less() -> None:
+    """From now on warnings only: a load's own account of its memory is wanted, a line for each step of each request is not."""
+    with suppress(OSError, AttributeError):  # without this the log is longer
+        _llama_cpp()._Z30common_log_set_verbosity_tholdi(_WARNINGS)
+
+
+def _write_the_log_out() -> None:
+    """The log is written by a thread, which may lag behind with the reason of a failure."""
+    with suppress(OSError, AttributeError):  # without this the reason may be missing
+        library = _llama_cpp()
+        library._Z15common_log_mainv.restype = ctypes.c_void_p
+        library._Z16common_log_flushP10common_log(ctypes.c_void_p(library._Z15common_log_mainv()))
+
+
+def _llama_cpp() -> ctypes.CDLL:
+    """llama.cpp's own functions, of which the bindings lack some. Raises `OSError`."""
+    import xllamacpp
+
+    return ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so"), "")))
+
+
 def _exit_at_end_of_input() -> None:
     while sys.stdin.buffer.read(1):
         pass
@@ -87,10 +121,14 @@ def _params(x: Any, config: dict[str, Any], key: str) -> Any:
     p.api_keys = [key]
     p.ui = False
     p.warmup = False
+    p.verbosity = _ACCOUNTS
     p.endpoint_slots = True
     p.n_ctx = config["context"] * config["slots"]
     p.n_parallel = config["slots"]
-    p.kv_unified = False
+    if not config["embedding"]:
+        p.n_ctx = config["pool_tokens"] or p.n_ctx
+        p.kv_unified = True
+        p.kv_unified_per_slot = config["context"]
     p.ctx_shift = False
     p.cache_ram_mib = config["prompt_cache_mib"]
     p.cache_type_k = p.cache_type_v = getattr(x.ggml_type, "GGML_TYPE_" + config["kv_cache_type"].upper())
@@ -110,6 +148,9 @@ def _params(x: Any, config: dict[str, Any], key: str) -> Any:
         p.n_gpu_layers = config["gpu_layers"]
     if config["main_gpu"] is not None:
         p.main_gpu = config["main_gpu"]
+        p.split_mode = x.llama_split_mode.LLAMA_SPLIT_MODE_NONE
+    if config["gpu_layers"] == 0:
+        p.mmproj_use_gpu = False
     if config["mmap"] is not None:
         mode = "MMAP" if config["mmap"] else "NONE"
         p.load_mode = getattr(x.llama_load_mode, f"LLAMA_LOAD_MODE_{mode}")

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 
 from corral.errors import GgufError
+from corral.gguf.memory import MemoryShape, memory_shape
 from corral.gguf.reader import ArraySummary, GgufFile, Value
-from corral.gguf.types import FILE_TYPES, TENSOR_TYPES
+from corral.gguf.types import FILE_TYPES
 
-_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _LARGEST = 2**31 - 1  # of layers, heads, dimensions and tokens; no engine counts further
 _RANK = 4  # llama.h: LLAMA_POOLING_TYPE_RANK
 _STRIPS_HISTORY = re.compile(r"content\.split\((['\"])</think>\1\)")
@@ -29,7 +29,7 @@ class ModelFacts:
     quantization: str
     context_length: int | None
     embedding_length: int | None
-    kv_values_per_token: int  # numbers that the cache keeps for one token, over all layers
+    memory: MemoryShape
     chat_template: str | None
     pooling_type: int | None
     has_vision: bool
@@ -40,11 +40,6 @@ class ModelFacts:
     def parameter_size(self) -> str:
         """The number of parameters for people: ``4.46M``, ``1.2B``."""
         return human_count(self.parameter_count)
-
-    def kv_bytes_per_token(self, cache_type: str) -> int:
-        """Bytes that the cache takes for one token of one sequence, in a number format such as ``f16``."""
-        kind = _BY_NAME[cache_type.upper()]
-        return -(-self.kv_values_per_token * kind.bytes // kind.block)
 
     @property
     def ranks(self) -> bool:
@@ -87,7 +82,7 @@ def model_facts(file: GgufFile) -> ModelFacts:
         quantization=FILE_TYPES.get(file_type, "unknown") if isinstance(file_type, int) else "unknown",
         context_length=_number(of_architecture("context_length")),
         embedding_length=_number(of_architecture("embedding_length")),
-        kv_values_per_token=_kv_values_per_token(file, architecture),
+        memory=memory_shape(file, architecture, _number),
         chat_template=_text(metadata.get("tokenizer.chat_template")),
         pooling_type=_number(of_architecture("pooling_type")),
         has_vision=of_architecture("vision.block_count") is not None,
@@ -128,23 +123,6 @@ def human_count(count: int) -> str:
         millions = f"{count / 1e6:.2f}"
         return millions.removesuffix(".00") + "M"
     return f"{count // 1000}K" if count >= 1000 else str(count)
-
-
-def _kv_values_per_token(file: GgufFile, architecture: str) -> int:
-    """Keys and values of all layers; a list of heads per layer counts each by itself."""
-
-    def value(key: str) -> Value | None:
-        return file.metadata.get(f"{architecture}.{key}")
-
-    layers = _number(value("block_count")) or 0
-    heads = value("attention.head_count_kv")
-    queries = _number(value("attention.head_count")) or 1
-    all_heads = map(_number, heads) if isinstance(heads, list) else [(_number(heads) or queries) * layers]
-    total_heads = sum(n or 0 for n in all_heads)
-    width = (_number(value("embedding_length")) or 0) // queries
-    key_length = _number(value("attention.key_length")) or width
-    value_length = _number(value("attention.value_length")) or width
-    return total_heads * (key_length + value_length)
 
 
 def _text(value: Value | None) -> str | None:

@@ -26,6 +26,7 @@ class EngineWishes:
     main_gpu: int | None = None
     mmap: bool | None = None
     threads: int | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Options:
             main_gpu=get("main_gpu"),
             mmap=get("use_mmap"),
             threads=threads or None,
+            slots=get("num_parallel") or None,
         )
 
     def sampling(self, *, num_ctx: int, top_logprobs: int | None = None) -> Sampling:

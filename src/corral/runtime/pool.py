@@ -15,31 +15,46 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
-import psutil
+import anyio
 
 from corral.config import Settings
-from corral.engine.base import Engine, EngineConfig
+from corral.engine.account import MemoryAccount
+from corral.engine.base import Engine, EngineConfig, EngineLoad, KnowsItsLoad
+from corral.engine.devices import probe_devices
 from corral.engine.llama import LlamaEngine
-from corral.engine.process import WORKER, EngineProcess, run_engine
-from corral.errors import CorralError, EngineCrashed, NotSupported, ServerBusy
+from corral.engine.process import WORKER, EngineProcess, resident_bytes, run_engine
+from corral.errors import (
+    CorralError,
+    EngineCrashed,
+    InvalidRequest,
+    NotSupported,
+    OutOfMemory,
+    ServerBusy,
+    ShuttingDown,
+)
+from corral.hardware import Device
 from corral.library import ModelSpec
 from corral.logs import NO_REQUEST, request_id
+from corral.runtime.machine import Held, Machine
+from corral.runtime.measured import Measurements, measured_need
 from corral.runtime.numbers import RuntimeNumbers, label
 from corral.runtime.options import EngineWishes
-from corral.runtime.placement import Load, Loaded, Shape, place, plan
+from corral.runtime.placement import CPU, Load, Loaded, Plan, Refuse, Wait, place, smaller
+from corral.runtime.plans import engine_config, rules_of, shape_of, wish_of
 from corral.runtime.translated import Translated
+from corral.runtime.watch import watch
 
 logger = logging.getLogger(__name__)
 
-_SMALL_BATCH, _LARGE_BATCH = 512, 2048  # tokens that an embedding model reads together
 _FAR_FUTURE = timedelta(days=365 * 100)
+_KEPT_LOGS = 20
+_PATIENCE_S = 10.0  # after which who waits for room gets it from a model that is never idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,10 @@ class LoadedModel:
     loading: bool
     pid: int | None
     leases: int
+    plan: Plan
+    load: EngineLoad
+    device_bytes: int = 0  # of ``memory_bytes``, what is not in main memory
+    pinned: bool = False
 
 
 class _Entry:
@@ -63,24 +82,40 @@ class _Entry:
         self,
         spec: ModelSpec,
         config: EngineConfig,
-        need_bytes: int,
+        plan: Plan,
         wishes: EngineWishes,
         keep_alive_s: float,
+        *,
+        pinned: bool,
     ):
         self.spec = spec
         self.config = config
-        self.need_bytes = need_bytes
+        self.plan = plan
         self.wishes = wishes
         self.keep_alive_s = keep_alive_s
+        self.pinned = pinned
         self.ready: asyncio.Future[LlamaEngine] = asyncio.get_running_loop().create_future()
         self.stop = asyncio.Event()
-        self.process: EngineProcess | None = None
+        self.pid: int | None = None
+        self.account: MemoryAccount | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.leases = 0
         self.retiring = False
-        self.idle_since = 0.0
-        self.expires_at = _deadline(keep_alive_s)
+        self.since = self.idle_since = time.monotonic()
+
+    @property
+    def held(self) -> Held:
+        """Its part of the machine's memory."""
+        private = resident_bytes(self.pid, private=True) if self.pid else 0
+        return Held(self.plan.need, private, self.since)
+
+    @property
+    def goes_in_s(self) -> float:
+        """Seconds until it goes if nobody asks for it."""
+        if self.timer is None or self.leases:
+            return self.keep_alive_s
+        return max(0.0, self.timer.when() - asyncio.get_running_loop().time())
 
     def serves(self, spec: ModelSpec, wishes: EngineWishes) -> bool:
         """Whether a request for ``spec`` with ``wishes`` can run here. A smaller context always can."""
@@ -97,6 +132,7 @@ class _Entry:
                     (wishes.main_gpu, self.wishes.main_gpu),
                     (wishes.mmap, self.wishes.mmap),
                     (wishes.threads, self.wishes.threads),
+                    (wishes.slots, self.config.slots),
                 )
             )
         )
@@ -119,30 +155,42 @@ class Lease:
 class EnginePool:
     """All engines of this server. Use as ``async with``: on the way out every engine is stopped and reaped."""
 
-    def __init__(self, settings: Settings, worker: Sequence[str] = WORKER) -> None:
-        """``worker`` is the command line of an engine process."""
+    def __init__(
+        self,
+        settings: Settings,
+        worker: Sequence[str] = WORKER,
+        probe: Callable[[], Awaitable[tuple[Device, ...] | None]] = probe_devices,
+    ) -> None:
+        """``worker`` is the command line of an engine process; ``probe`` lists the devices."""
         self.translated = Translated(settings.data / "translated")
         self._settings = settings
+        self._rules = rules_of(settings)
+        self._pinned = frozenset("/".join(name.key) for name in settings.pin)
         self._worker = worker
+        self._machine = Machine(settings.memory_limit, probe)
+        self._measurements = Measurements(settings.data / "measured.json")
         self._entries: dict[str, _Entry] = {}
         self._changed = asyncio.Event()
         self._waiting = 0
         self._started = 0
         self._closed = False
+        self._gives_way: dict[str, object] = {}  # busy models that were closed, and for whom
         self.numbers = RuntimeNumbers()
 
     async def __aenter__(self) -> EnginePool:
+        self._first_look = asyncio.create_task(self._machine.refresh(), name="devices")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
+        self._first_look.cancel()
         tasks = [entry.task for entry in self._entries.values() if entry.task]
         for entry in self._entries.values():
             entry.retiring = True
             entry.stop.set()
             if not entry.ready.done() and entry.task:
                 entry.task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self._first_look, return_exceptions=True)
 
     @asynccontextmanager
     async def lease(
@@ -151,7 +199,8 @@ class EnginePool:
         """An engine for ``spec``, loaded if need be, kept for at least as long as the block.
 
         ``keep_alive_s`` replaces how long the model stays after its last request; ``None`` leaves it. Raises `ServerBusy` when
-        too many wait, `NotSupported` for weights that llama.cpp cannot load, and what a failed load raises.
+        too many wait, `NotSupported` for weights that llama.cpp cannot load, `OutOfMemory` for what can never fit, and what a
+        failed load raises.
         """
         if spec.refusal:
             raise NotSupported(f'"{spec.name.short}" cannot be loaded: {spec.refusal}')
@@ -167,20 +216,7 @@ class EnginePool:
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, the longest to stay first."""
         return sorted(
-            (
-                LoadedModel(
-                    spec=entry.spec,
-                    context=entry.config.context,
-                    slots=entry.config.slots,
-                    memory_bytes=(entry.process.memory_bytes if entry.process else 0) or entry.need_bytes,
-                    expires_at=_deadline(entry.keep_alive_s) if entry.leases else entry.expires_at,
-                    loading=not entry.ready.done(),
-                    pid=entry.process.pid if entry.process else None,
-                    leases=entry.leases,
-                )
-                for entry in self._entries.values()
-                if not entry.stop.is_set()
-            ),
+            (_snapshot(entry) for entry in self._entries.values() if not entry.stop.is_set()),
             key=lambda model: model.expires_at,
             reverse=True,
         )
@@ -196,8 +232,11 @@ class EnginePool:
         return self._waiting
 
     def unload(self, key: str) -> None:
-        """Let the model go as soon as nobody uses it. Unknown keys are no error."""
+        """Let the model go as soon as nobody uses it. Unknown keys are no error. Raises `InvalidRequest` for one that is pinned."""
         entry = self._entries.get(key)
+        if entry is not None and entry.pinned:
+            name = entry.spec.name.short
+            raise InvalidRequest(f'"{name}" stays loaded: it is pinned by the server\'s settings (CORRAL_PIN, --pin)')
         if entry is not None:
             entry.keep_alive_s = 0
             if not entry.leases:
@@ -207,34 +246,64 @@ class EnginePool:
 
     async def _acquire(self, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry:
         key = model_key(spec)
-        entry = self._take(key, spec, wishes, keep_alive_s)
-        if entry is not None:
+        loaded = self._entries.get(key)
+        if loaded is not None and not loaded.retiring and loaded.serves(spec, wishes):
+            entry = self._take(key, spec, wishes, keep_alive_s)
+            assert entry is not None
             return entry
         if self._waiting >= self._settings.max_queue:
             raise ServerBusy("server busy, please try again.  maximum pending requests exceeded")
         self._waiting += 1
+        ticket = object()
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + _PATIENCE_S
         try:
             while True:
+                await self._machine.refresh()
                 changed = self._changed
-                entry = self._take(key, spec, wishes, keep_alive_s)
-                if entry is not None:
-                    return entry
-                await changed.wait()
+                if self._gives_way.get(key, ticket) is ticket:
+                    entry = self._take(key, spec, wishes, keep_alive_s)
+                    if entry is not None:
+                        return entry
+                    if loop.time() >= patient_until:
+                        self._close_a_busy_one(key, ticket)
+                left_s = patient_until - loop.time()
+                with anyio.move_on_after(left_s if left_s > 0 else None):
+                    await changed.wait()
         finally:
             self._waiting -= 1
+            if given := [name for name, owner in self._gives_way.items() if owner is ticket]:
+                for name in given:
+                    del self._gives_way[name]
+                self._wake()
+
+    def _close_a_busy_one(self, key: str, ticket: object) -> None:
+        """Let nobody new to a busy model, unless one goes already, until who waits with ``ticket`` has what it waits for.
+
+        One that is always busy would keep all others out.
+        """
+        others = [entry for name, entry in self._entries.items() if name != key and not entry.pinned]
+        if others and not any(entry.retiring for entry in others):
+            victim = min(others, key=lambda entry: entry.since)
+            logger.info("%s takes no more requests, to make room for %s", victim.spec.name.short, key)
+            self.numbers.evictions[label(victim.spec.name)] += 1
+            self._gives_way[model_key(victim.spec)] = ticket
+            self._retire(victim)
 
     def _take(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
         """An entry with one more lease on it, or ``None`` when that must wait for a change."""
         entry = self._entries.get(key)
-        if entry is not None and (entry.retiring or not entry.serves(spec, wishes)):
+        if entry is not None and not entry.retiring and not entry.serves(spec, wishes):
+            self._decide(spec, wishes, instead_of=key)  # what can never be loaded is no reason to unload
             self._retire(entry)
+        if entry is not None and entry.retiring:
             return None
         if entry is None:
             entry = self._load(key, spec, wishes, keep_alive_s)
         if entry is None:
             return None
         entry.leases += 1
-        if keep_alive_s is not None:
+        if keep_alive_s is not None and not entry.pinned:
             entry.keep_alive_s = keep_alive_s
         if entry.timer is not None:
             entry.timer.cancel()
@@ -243,34 +312,57 @@ class EnginePool:
 
     def _load(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
         if self._closed:
-            raise EngineCrashed("the server is shutting down")
-        free = psutil.virtual_memory().available
-        config, need_bytes = planned_config(spec, self._settings, wishes, free)
-        loaded = [Loaded(k, e.need_bytes, e.leases, e.idle_since) for k, e in self._entries.items()]
-        decision = place(need_bytes, loaded, free_bytes=free, most_models=self._settings.max_loaded_models)
+            raise ShuttingDown("the server is shutting down")
+        decision = self._decide(spec, wishes)
         if not isinstance(decision, Load):
             return None
         if decision.evict:
-            for victim in (self._entries[name] for name in decision.evict):
-                if not victim.retiring:
-                    logger.info("unloading %s to make room for %s", victim.spec.name.short, key)
-                    self.numbers.evictions[label(victim.spec.name)] += 1
-                self._retire(victim)
+            for victim in decision.evict:
+                self._evict(self._entries[victim], key)
             return None
         keep = self._settings.keep_alive if keep_alive_s is None else keep_alive_s
-        entry = _Entry(spec, config, need_bytes, wishes, keep)
+        pinned = key in self._pinned
+        config = self._config(spec, wishes, decision.plan)
+        entry = _Entry(spec, config, decision.plan, wishes, float("inf") if pinned else keep, pinned=pinned)
         self._entries[key] = entry
         self._started += 1
         log = self._settings.data / "logs" / f"engine-{spec.digest[:12]}-{os.getpid()}-{self._started}.log"
         entry.task = asyncio.create_task(self._run(key, entry, log), name=f"engine {key}")
         return entry
 
+    def _decide(self, spec: ModelSpec, wishes: EngineWishes, instead_of: str = "") -> Load | Wait:
+        """What to do for a model, as if ``instead_of`` were gone. Raises `OutOfMemory` for what can never be."""
+        others = {name: entry for name, entry in self._entries.items() if name != instead_of}
+        wish = wish_of(spec, self._settings, wishes)
+        decision = place(
+            shape_of(spec),
+            wish,
+            [Loaded(name, e.plan.need, e.leases, e.idle_since, e.pinned) for name, e in others.items()],
+            free=self._machine.free(entry.held for entry in others.values()),
+            devices=self._machine.devices,
+            rules=self._rules,
+            measured=self._measurements.of(spec.digest),
+        )
+        if isinstance(decision, Refuse):
+            raise _never(spec, decision, wish.context)
+        return decision
+
+    def _config(self, spec: ModelSpec, wishes: EngineWishes, plan: Plan) -> EngineConfig:
+        free_bytes = self._machine.free(entry.held for entry in self._entries.values())[CPU]
+        alone = next((device.index for device in self._machine.devices if plan.devices == (device.name,)), None)
+        return engine_config(spec, self._settings, wishes, plan, free_bytes, alone)
+
+    def _evict(self, victim: _Entry, key: str) -> None:
+        if not victim.retiring:
+            logger.info("unloading %s to make room for %s", victim.spec.name.short, key)
+            self.numbers.evictions[label(victim.spec.name)] += 1
+        self._retire(victim)
+
     def _release(self, entry: _Entry) -> None:
         entry.leases -= 1
         if entry.leases:
             return
         entry.idle_since = time.monotonic()
-        entry.expires_at = _deadline(entry.keep_alive_s)
         if entry.retiring or entry.keep_alive_s <= 0:
             self._retire(entry)
         elif entry.keep_alive_s != float("inf") and not entry.stop.is_set():
@@ -291,26 +383,14 @@ class EnginePool:
     # -- the life of one engine ---------------------------------------------------------------------------------
 
     async def _run(self, key: str, entry: _Entry, log: Path) -> None:
-        started, model = time.monotonic(), label(entry.spec.name)
+        model = label(entry.spec.name)
         try:
-            stall_s = self._settings.load_timeout
-            entry.config = await self._config_with_files(entry)
-            async with run_engine(entry.config, log=log, stall_s=stall_s, argv=self._worker) as process:
-                with closing(LlamaEngine(entry.config, process)) as engine:
-                    entry.process = process
-                    entry.ready.set_result(engine)
-                    logger.info(
-                        "loaded %s in %.2f s: context %d, %d slots, process %d",
-                        entry.spec.name.short,
-                        time.monotonic() - started,
-                        entry.config.context,
-                        entry.config.slots,
-                        process.pid,
-                    )
-                    self.numbers.loads[model, "ok"] += 1
-                    self.numbers.load_times[model].observe(time.monotonic() - started)
-                    request_id.set(NO_REQUEST)  # what follows is no longer for the request that began the load
-                    await self._until_stopped_or_dead(entry, process)
+            while True:
+                try:
+                    await self._one_life(entry, log)
+                    break
+                except OutOfMemory as exc:
+                    await self._give_something_up(key, entry, exc)
         except CorralError as exc:
             logger.error("loading %s failed: %s", entry.spec.name.short, exc)
             self.numbers.loads[model, "failed"] += 1
@@ -329,7 +409,109 @@ class EnginePool:
             if self._entries.get(key) is entry:
                 del self._entries[key]
             self._wake()
+            _keep_few_logs(log.parent)
         logger.info("unloaded %s", entry.spec.name.short)
+
+    async def _one_life(self, entry: _Entry, log: Path) -> None:
+        """From the start of an engine to its end. Raises what a failed load raises."""
+        started, model = time.monotonic(), label(entry.spec.name)
+
+        def is_there(pid: int) -> None:
+            entry.pid = pid
+
+        entry.config = await self._config_with_files(entry)
+        run = run_engine(
+            entry.config, log=log, stall_s=self._settings.load_timeout, argv=self._worker, started=is_there
+        )
+        async with run as process:
+            with closing(LlamaEngine(entry.config, process)) as engine:
+                entry.ready.set_result(engine)
+                logger.info(
+                    "loaded %s in %.2f s: context %d, %d slots, process %d",
+                    entry.spec.name.short,
+                    time.monotonic() - started,
+                    entry.config.context,
+                    entry.config.slots,
+                    process.pid,
+                )
+                self.numbers.loads[model, "ok"] += 1
+                self.numbers.load_times[model].observe(time.monotonic() - started)
+                request_id.set(NO_REQUEST)  # what follows is no longer for the request that began the load
+                await self._measure(entry, process)
+                end = await watch(
+                    process,
+                    entry.stop,
+                    healthy=engine.health,
+                    busy=lambda: entry.leases > 0,
+                    patience_s=self._settings.hang_timeout,
+                )
+                if end != "stopped":
+                    self._report_end(entry, process, hung=end == "hung")
+
+    async def _measure(self, entry: _Entry, process: EngineProcess) -> None:
+        """Put what the engine took in the place of what it was thought to take, and remember it."""
+        try:
+            account = await asyncio.to_thread(process.account)
+        except OSError:  # its log is gone: the estimate stays
+            return
+        private_bytes = process.private_bytes
+        if not account.buffers or not private_bytes:
+            return
+        entry.account = account
+        measured = measured_need(account, private_bytes)
+        entry.plan = replace(entry.plan, need={**dict.fromkeys(entry.plan.need, 0), **measured})
+        await asyncio.to_thread(self._measurements.keep, entry.spec.digest, entry.plan.key, measured)
+
+    def _report_end(self, entry: _Entry, process: EngineProcess, *, hung: bool) -> None:
+        self.numbers.crashes[label(entry.spec.name)] += 1
+        name = entry.spec.name.short
+        if hung:
+            logger.error(
+                "the engine of %s gave no sign of life for %g s and is ended", name, self._settings.hang_timeout
+            )
+            process.process.kill()
+            return
+        logger.error(
+            "the engine of %s ended unexpectedly with status %d; the end of its log:\n%s",
+            name,
+            process.process.returncode,
+            process.log_tail(),
+        )
+
+    async def _give_something_up(self, key: str, entry: _Entry, error: OutOfMemory) -> None:
+        """After a load that ran out of memory: an idle model goes, else the plan gets smaller. Raises if nothing is left."""
+        entry.pid = None
+        if entry.stop.is_set():
+            raise error
+        await self._machine.refresh()
+        others = [e for e in self._entries.values() if e is not entry]
+        free = self._machine.free(other.held for other in others)
+        idle = [e for e in others if not e.leases and not e.pinned]
+        if idle:
+            victim = min(idle, key=lambda e: e.idle_since)
+            self._evict(victim, key)
+            while any(e is victim for e in self._entries.values()):
+                await self._changed.wait()
+            return
+        if error.told:  # so that the next load does not try this again while not clearly more is free
+            needs = {name: max(size, free.get(name, 0) * 9 // 8 + 1) for name, size in entry.plan.need.items()}
+            failed = needs if not entry.plan.devices else {**needs, CPU: entry.plan.need[CPU]}
+            await asyncio.to_thread(self._measurements.keep, entry.spec.digest, entry.plan.key, failed)
+        step = self._less_than(entry, error, free)
+        if step is None:
+            raise _too_large(entry, free, error) from error
+        logger.warning("there was not enough memory for %s: %s; trying again", entry.spec.name.short, step.lowered[-1])
+        entry.plan, entry.config = step, self._config(entry.spec, entry.wishes, step)
+
+    def _less_than(self, entry: _Entry, error: OutOfMemory, free: dict[str, int]) -> Plan | None:
+        """The next plan to try. Who was killed without a word, perhaps by the kernel, has one more try, with the smallest pool."""
+        shape, wish = shape_of(entry.spec), wish_of(entry.spec, self._settings, entry.wishes)
+        step = smaller(entry.plan, shape, wish, self._rules, free)
+        if error.told:
+            return step
+        while step is not None and step.pool_tokens > step.context:
+            step = smaller(step, shape, wish, self._rules, free)
+        return None if entry.plan.lowered else step
 
     async def _config_with_files(self, entry: _Entry) -> EngineConfig:
         """The configuration with files that the engine can read. Who cancels this stops what is being written."""
@@ -346,23 +528,6 @@ class EnginePool:
         finally:
             ended.set()
 
-    async def _until_stopped_or_dead(self, entry: _Entry, process: EngineProcess) -> None:
-        stopped = asyncio.ensure_future(entry.stop.wait())
-        ended = asyncio.ensure_future(process.ended())
-        try:
-            await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not process.alive:  # nobody has told it to end yet
-                self.numbers.crashes[label(entry.spec.name)] += 1
-                logger.error(
-                    "the engine of %s ended unexpectedly with status %d; the end of its log:\n%s",
-                    entry.spec.name.short,
-                    process.process.returncode,
-                    process.log_tail(),
-                )
-        finally:
-            stopped.cancel()
-            ended.cancel()
-
 
 def model_key(spec: ModelSpec) -> str:
     """What an engine is found by: the model's name, whatever its case."""
@@ -374,46 +539,58 @@ def _deadline(keep_alive_s: float) -> datetime:
     return now + min(_FAR_FUTURE, timedelta(seconds=min(keep_alive_s, _FAR_FUTURE.total_seconds())))
 
 
-def _shape(spec: ModelSpec, cache_type: str) -> Shape:
-    files = (*spec.all_weights, *spec.adapters, *spec.projectors)
-    facts = spec.facts
-    return Shape(
-        weights_bytes=sum(path.stat().st_size for path in files),
-        kv_bytes_per_token=facts.kv_bytes_per_token(cache_type) if facts else 0,
-        trained_context=(facts.context_length or 0) if facts else 0,
+def _keep_few_logs(folder: Path) -> None:
+    """Remove the oldest logs of engines that failed: they are for their owner to read, who may never come."""
+    with suppress(OSError):
+        logs = sorted(folder.glob("engine-*.log"), key=lambda path: path.stat().st_mtime)
+        for path in logs[:-_KEPT_LOGS]:
+            path.unlink(missing_ok=True)
+
+
+def _snapshot(entry: _Entry) -> LoadedModel:
+    on_devices = entry.account.on_devices if entry.account else 0
+    resident = resident_bytes(entry.pid) if entry.pid else 0
+    whole = (
+        entry.plan.gpu_layers > 0 and entry.account is not None and entry.account.gpu_layers >= entry.plan.gpu_layers
+    )
+    memory_bytes = on_devices if whole and on_devices else resident + on_devices
+    engine = entry.ready.result() if entry.ready.done() and not entry.ready.exception() else None
+    slots = entry.config.slots
+    pool_tokens = entry.config.pool_tokens or entry.config.context * slots
+    load = EngineLoad(min(entry.leases, slots), max(0, entry.leases - slots), pool_tokens, 0)
+    return LoadedModel(
+        spec=entry.spec,
+        context=entry.config.context,
+        slots=slots,
+        memory_bytes=memory_bytes or entry.plan.need_bytes,
+        expires_at=_deadline(entry.goes_in_s),
+        loading=not entry.ready.done(),
+        pid=entry.pid,
+        leases=entry.leases,
+        plan=entry.plan,
+        load=engine.load if isinstance(engine, KnowsItsLoad) else load,
+        device_bytes=on_devices,
+        pinned=entry.pinned,
     )
 
 
-def planned_config(
-    spec: ModelSpec, settings: Settings, wishes: EngineWishes, free_bytes: int
-) -> tuple[EngineConfig, int]:
-    """What the engine of ``spec`` is started with when ``free_bytes`` of memory are free, and what it is thought to need."""
-    planned = plan(
-        _shape(spec, settings.kv_cache_type),
-        context=wishes.num_ctx or settings.context_length or None,
-        slots=settings.num_parallel,
-        free_bytes=free_bytes,
+def _never(spec: ModelSpec, decision: Refuse, context: int | None) -> OutOfMemory:
+    name, need, free = spec.name.short, decision.need_bytes / 1e9, decision.free_bytes / 1e9
+    if decision.by_count:
+        return OutOfMemory(
+            f'"{name}" cannot be loaded: all places are taken by pinned models; raise CORRAL_MAX_LOADED_MODELS or pin fewer'
+        )
+    return OutOfMemory(
+        f'"{name}" with a context of {context} tokens takes {need:.1f} GB of memory besides its weights, and {free:.1f} GB can be '
+        "had; try a smaller num_ctx, or a smaller number format with CORRAL_KV_CACHE_TYPE=q8_0"
     )
-    flash: dict[str, Literal["auto", "on", "off"]] = {"1": "on", "true": "on", "on": "on", "auto": "auto"}
-    config = EngineConfig(
-        weights=spec.weights,
-        more_weights=spec.more_weights,
-        adapters=spec.adapters,
-        projector=spec.projectors[0] if spec.projectors else None,
-        context=planned.context,
-        slots=planned.slots,
-        embedding=spec.only_reads,
-        rerank="rerank" in spec.capabilities,
-        batch=wishes.batch,
-        threads=wishes.threads,
-        gpu_layers=wishes.gpu_layers,
-        main_gpu=wishes.main_gpu,
-        mmap=wishes.mmap,
-        flash_attention=flash.get(settings.flash_attention, "off"),
-        kv_cache_type=settings.kv_cache_type,
-        prompt_cache_mib=min(1024, (free_bytes >> 20) // 20),
+
+
+def _too_large(entry: _Entry, free: dict[str, int], error: OutOfMemory) -> OutOfMemory:
+    """``error`` with what was tried, the numbers, and what its reader can do."""
+    tried = f" (tried: {'; '.join(entry.plan.lowered)})" if entry.plan.lowered else ""
+    advice = "try a smaller num_ctx" if entry.wishes.num_ctx else "try a smaller model or quantisation"
+    return OutOfMemory(
+        f'there is not enough memory for "{entry.spec.name.short}" with a context of {entry.plan.context} tokens: about '
+        f"{entry.plan.need_bytes / 1e9:.1f} GB are needed and {sum(free.values()) / 1e9:.1f} GB are free{tried}; {advice}. {error}"
     )
-    if config.embedding and not wishes.batch:
-        # It reads a text at once, and several together, as far as they fit into a batch.
-        config = replace(config, batch=max(_SMALL_BATCH, min(_LARGE_BATCH, planned.context)))
-    return config, planned.need_bytes

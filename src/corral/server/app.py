@@ -50,6 +50,7 @@ from corral.server.guard import Guard
 from corral.server.inflight import Inflight
 from corral.server.media import RemoteImages
 from corral.server.middleware import Entrance
+from corral.server.preload import preloading
 from corral.server.refusing import JSON, error_body, refuse, refuse_route
 from corral.server.remembered import Remembered
 from corral.server.state import State
@@ -127,30 +128,33 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
                 parallel=settings.batch_parallel,
                 most_requests=settings.batch_requests,
             )
-            app.state.corral = State(
-                settings,
-                library,
-                transfers,
-                through,
-                pool,
-                Sessions(pool, MediaReader.of(settings, converter)),
-                inflight,
-                requests,
-                remote_images,
-                remembered,
-                background,
-                kept,
-                queued,
-            )
-            await to_thread.run_sync(kept.open)
-            queued.open()
-            try:
-                yield
-            finally:
-                await queued.close()
-                await background.close()
-                if remembered is not None:
-                    remembered.close()
+            sessions = Sessions(pool, MediaReader.of(settings, converter))
+            async with preloading(settings, library, sessions) as preload:
+                app.state.corral = State(
+                    settings=settings,
+                    library=library,
+                    transfers=transfers,
+                    through=through,
+                    pool=pool,
+                    sessions=sessions,
+                    inflight=inflight,
+                    requests=requests,
+                    preload=preload,
+                    remote_images=remote_images,
+                    responses=remembered,
+                    background=background,
+                    files=kept,
+                    batches=queued,
+                )
+                await to_thread.run_sync(kept.open)
+                queued.open()
+                try:
+                    yield
+                finally:
+                    await queued.close()
+                    await background.close()
+                    if remembered is not None:
+                        remembered.close()
 
     app = FastAPI(
         title="Corral",

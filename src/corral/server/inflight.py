@@ -11,7 +11,7 @@ from typing import TypeVar
 import anyio
 from starlette.types import Receive
 
-from corral.errors import EngineCrashed
+from corral.errors import ShuttingDown
 
 T = TypeVar("T")
 
@@ -25,11 +25,29 @@ class Inflight:
         self._scopes: set[anyio.CancelScope] = set()
         self._requests = 0
         self._last_ended = time.monotonic()
+        self._urged = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self.draining = False
         self.closing = False
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more work, and wait until what there is has ended, for so long at most, or until `urge`."""
+        self.draining = True
+        if not self._requests:
+            return
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._quiet, self._urged)]
+        timeout = timeout_s if timeout_s != float("inf") else None
+        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+
+    def urge(self) -> None:
+        """Wait no longer. To be called in the loop's own thread."""
+        self._urged.set()
 
     def close(self) -> None:
         """End all work; each piece gets to say so to its client."""
-        self.closing = True
+        self.draining = self.closing = True
         for scope in self._scopes:
             scope.cancel()
 
@@ -42,6 +60,8 @@ class Inflight:
         finally:
             self._requests -= 1
             self._last_ended = time.monotonic()
+            if self.draining and not self._requests:
+                self._quiet.set()
 
     @property
     def num_requests(self) -> int:
@@ -68,11 +88,11 @@ class Inflight:
                 watcher.cancel()
 
     async def run(self, receive: Receive, work: Callable[[], Awaitable[T]]) -> T | None:
-        """The result of ``work``; ``None`` when its client hung up. Raises `EngineCrashed` when the server stops."""
+        """The result of ``work``; ``None`` when its client hung up. Raises `ShuttingDown` when the server stops."""
         async with self.scope(receive) as scope:
             return await work()
         if self.closing and scope.cancelled_caught:
-            raise EngineCrashed(SHUTTING_DOWN)
+            raise ShuttingDown(SHUTTING_DOWN)
         return None
 
 

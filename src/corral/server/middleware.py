@@ -16,7 +16,7 @@ from corral.dialects.gojson import dumps
 from corral.logs import request_id
 from corral.server.asked import OPERATIONS, Asked, Requests
 from corral.server.guard import ALLOW_HEADERS, ALLOW_METHODS, PREFLIGHT_MAX_AGE_S, Guard
-from corral.server.inflight import Inflight
+from corral.server.inflight import SHUTTING_DOWN, Inflight
 
 logger = logging.getLogger("corral.access")
 
@@ -87,6 +87,11 @@ class Entrance:
             return
         if not self._guard.allows_host(host):
             await Response(status_code=403)(scope, receive, send)
+            return
+        if self._inflight.draining and scope["path"] not in OPERATIONS:
+            body = dumps({"error": SHUTTING_DOWN})
+            leaving = {"connection": "close", "retry-after": "5"}
+            await Response(body, 503, leaving, "application/json; charset=utf-8")(scope, receive, send)
             return
         await self._app(scope, receive, self._with_origin(send, origin or "") if foreign else send)
 

@@ -26,7 +26,8 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """``GET /ready``: 200 if work can be taken, else 503 and why not."""
     state = State.of(request)
-    reason = SHUTTING_DOWN if state.inflight.closing else await to_thread.run_sync(_unreadable, state.library.store)
+    reason = SHUTTING_DOWN if state.inflight.draining else state.preload.pending
+    reason = reason or await to_thread.run_sync(_unreadable, state.library.store)
     if reason:
         return Response(dumps({"status": "not ready", "reason": reason}), 503, media_type=_JSON)
     return Response(dumps({"status": "ready"}), media_type=_JSON)

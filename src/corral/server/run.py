@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import signal
 import socket
 from collections.abc import Sequence
+from types import FrameType
 
 import uvicorn
 
@@ -45,17 +47,32 @@ def run(settings: Settings, worker: Sequence[str] = WORKER) -> None:
         # uvicorn raises the signal that ended it once more when all is done; being asked to end is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        _Server(config, inflight, settings.idle_exit).run(sockets=[listener])
+        _Server(config, inflight, settings.idle_exit, settings.drain_timeout).run(sockets=[listener])
     logger.info("stopped")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which on its way out first lets every answer say that it ends."""
+    """uvicorn's server, which on its way out lets answers come to their end for a while, and then say that they are ended.
 
-    def __init__(self, config: uvicorn.Config, inflight: Inflight, idle_exit_s: float) -> None:
+    A second signal ends the while.
+    """
+
+    def __init__(self, config: uvicorn.Config, inflight: Inflight, idle_exit_s: float, drain_s: float) -> None:
         super().__init__(config)
         self._inflight = inflight
         self._idle_exit_s = idle_exit_s
+        self._drain_s = drain_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+        elif self._loop is not None:
+            self._loop.call_soon_threadsafe(self._inflight.urge)  # this is not the loop's turn, though its thread
 
     async def on_tick(self, counter: int) -> bool:
         state = getattr(self.config.app.state, "corral", None)  # type: ignore[union-attr]
@@ -65,6 +82,9 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if num := self._inflight.num_requests:
+            logger.info("ending; %d requests have %g s to end, a second signal ends them now", num, self._drain_s)
+        await self._inflight.drain(self._drain_s)
         self._inflight.close()
         await super().shutdown(sockets)
 

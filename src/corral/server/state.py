@@ -16,12 +16,11 @@ from corral.server.asked import Requests
 from corral.server.background import Background
 from corral.server.filing import Files
 from corral.server.inflight import Inflight
+from corral.server.preload import Preload
 from corral.server.remembered import Remembered
 
 if TYPE_CHECKING:
     from corral.server.batches import Batches  # which asks the app, and so comes after this
-
-if TYPE_CHECKING:
     from corral.server.media import RemoteImages
 
 
@@ -37,6 +36,7 @@ class State:
     sessions: Sessions
     inflight: Inflight
     requests: Requests
+    preload: Preload
     remote_images: RemoteImages
     responses: Remembered | None
     background: Background

@@ -47,13 +47,31 @@ def ps(models: Iterable[LoadedModel]) -> bytes:
                     "digest": model.spec.digest,
                     "details": _details(model.spec.details, lengths=False, parent=False),
                     "expires_at": local_time(model.expires_at),
-                    "size_vram": 0,
+                    "size_vram": model.device_bytes,
                     "context_length": model.context,
+                    "engine": _engine(model),
                 }
                 for model in models
             ]
         }
     )
+
+
+def _engine(model: LoadedModel) -> dict[str, Any]:
+    """What Corral says of an engine beside what Ollama does."""
+    return {
+        "state": "loading" if model.loading else "ready",
+        "slots": model.slots,
+        "slots_in_use": model.load.slots_in_use,
+        "queue": model.load.queue,
+        "pool_tokens": model.load.pool_tokens,
+        "pool_in_use": model.load.pool_in_use,
+        "cache_type": model.plan.cache_type,
+        "gpu_layers": model.plan.gpu_layers,
+        "memory": dict(model.plan.need),
+        "pinned": model.pinned,
+        "lowered": list(model.plan.lowered),
+    }
 
 
 def show(model: ModelDetails) -> bytes:

@@ -1,4 +1,4 @@
-"""What an answer has to look like: ``response_format``, Ollama's ``format``, llama.cpp's ``grammar`` and ``json_schema``, ``regex``."""
+"""What an answer has to look like: ``response_format``, Ollama's ``format``, ``json_schema``, ``grammar``, ``regex``."""
 
 from __future__ import annotations
 
