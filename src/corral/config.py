@@ -217,6 +217,11 @@ class Settings:
         0, _count(0), "Models in memory at a time; 0 is as many as fit.", "OLLAMA_MAX_LOADED_MODELS"
     )
     max_queue: int = _setting(512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE")
+    model_queue: int = _setting(
+        0,
+        _count(0),
+        "Requests that may wait for one loaded model before more are refused; 0 is no limit but max_queue.",
+    )
     origins: tuple[str, ...] = _setting(
         (), _origins, "Web origins allowed besides local ones, comma-separated; * is all.", "OLLAMA_ORIGINS"
     )

@@ -79,13 +79,15 @@ class ChatAnswer:
 class CompletionAnswer:
     """Turns the chunks of one completion into events; told by tags, thoughts are events of their own."""
 
-    def __init__(self, call: CompletionCall) -> None:
+    def __init__(self, call: CompletionCall, *, own_stops: bool = False) -> None:
+        """With ``own_stops`` the engine does not look for stop strings; with thoughts it never does."""
         self.finished = False
+        self._own_stops = own_stops or call.thoughts is not None
         self._top_logprobs = call.sampling.top_logprobs
         self._only_thought = call.only_thought
         tags = call.thoughts
         self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
-        self._stops = StopMatcher(call.sampling.stop if call.thoughts else ())
+        self._stops = StopMatcher(call.sampling.stop if self._own_stops else ())
         self._written: list[str] = []
         self._answered = self._shown = 0  # characters of the answer that came, and that were given out
 
@@ -108,7 +110,12 @@ class CompletionAnswer:
 
     def _told(self, content: str, logprobs: tuple[TokenLogprob, ...], *, ended: bool) -> list[Event]:
         if self._thoughts is None:
-            return [Text(content, logprobs)] if content else []
+            if not self._own_stops:
+                return [Text(content, logprobs)] if content else []
+            shown, self.finished = self._stops.feed(content)
+            if ended and not self.finished:
+                shown += self._stops.flush()
+            return _with_logprobs([Text(shown)] if shown else [], logprobs)
         self._written.append(content)
         pieces = self._thoughts.feed(content) + (self._thoughts.flush() if ended else [])
         events: list[Text | Thinking] = []

@@ -22,7 +22,8 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 class EngineConfig:
     """What an engine is started with. ``context`` is tokens per sequence; ``None`` leaves a choice to the engine.
 
-    ``more_weights`` are the further files of a model in parts, in order.
+    ``more_weights`` are the further files of a model in parts, in order. ``pool_tokens`` are what all sequences share; 0 is a whole
+    context for each of them.
     """
 
     weights: Path
@@ -31,6 +32,7 @@ class EngineConfig:
     projector: Path | None = None
     context: int = 4096
     slots: int = 1
+    pool_tokens: int = 0
     embedding: bool = False
     batch: int | None = None
     threads: int | None = None
@@ -40,6 +42,16 @@ class EngineConfig:
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv_cache_type: str = "f16"
     prompt_cache_mib: int = 512
+
+    @property
+    def rounded_context(self) -> int:
+        """The context of a sequence as the engine has it: a multiple of 256."""
+        return -(-self.context // 256) * 256
+
+    @property
+    def pool(self) -> int:
+        """The tokens of all sequences together. No sequence can have more of them than its context."""
+        return max(self.pool_tokens or self.rounded_context * self.slots, self.rounded_context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +117,16 @@ class OutputFormat:
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A conversation to be continued; the engine renders it and parses thoughts and tool calls."""
+    """A conversation to be continued; the engine renders it and parses thoughts and tool calls.
+
+    ``background`` ones begin only while no other call waits.
+    """
 
     conversation: Conversation
     sampling: Sampling
     output: OutputFormat | None = None
     tool_choice: Literal["auto", "none", "required"] = "auto"
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +143,8 @@ class CompletionCall:
     """A text to be continued as it stands.
 
     ``images`` are what the prompt's placeholders ``[img-0]``, ``[img-1]``… stand for. With ``thoughts`` the answer is told from its
-    thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens that are text here.
+    thought; ``only_thought`` ends it where the answer begins. ``shown`` are control tokens that are text here. ``background`` calls
+    begin only while no other call waits.
     """
 
     prompt: str
@@ -137,6 +154,7 @@ class CompletionCall:
     thoughts: Thoughts | None = None
     only_thought: bool = False
     shown: tuple[str, ...] = ()
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)

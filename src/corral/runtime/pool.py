@@ -34,6 +34,7 @@ from corral.logs import NO_REQUEST, request_id
 from corral.runtime.numbers import RuntimeNumbers, label
 from corral.runtime.options import EngineWishes
 from corral.runtime.placement import Load, Loaded, Shape, place, plan
+from corral.runtime.scheduling import Line, ScheduledEngine, State
 from corral.runtime.translated import Translated
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class LoadedModel:
     loading: bool
     pid: int | None
     leases: int
+    state: State | None  # of slots, tokens and queue, once it generates
 
 
 class _Entry:
@@ -72,9 +74,10 @@ class _Entry:
         self.need_bytes = need_bytes
         self.wishes = wishes
         self.keep_alive_s = keep_alive_s
-        self.ready: asyncio.Future[LlamaEngine] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
         self.stop = asyncio.Event()
         self.process: EngineProcess | None = None
+        self.scheduled: ScheduledEngine | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.leases = 0
@@ -130,6 +133,7 @@ class EnginePool:
         self._started = 0
         self._closed = False
         self.numbers = RuntimeNumbers()
+        self.line = Line(settings.max_queue, settings.model_queue, lambda: self._waiting)
 
     async def __aenter__(self) -> EnginePool:
         return self
@@ -177,6 +181,7 @@ class EnginePool:
                     loading=not entry.ready.done(),
                     pid=entry.process.pid if entry.process else None,
                     leases=entry.leases,
+                    state=entry.scheduled.state if entry.scheduled else None,
                 )
                 for entry in self._entries.values()
                 if not entry.stop.is_set()
@@ -211,7 +216,7 @@ class EnginePool:
         if entry is not None:
             return entry
         if self._waiting >= self._settings.max_queue:
-            raise ServerBusy("server busy, please try again.  maximum pending requests exceeded")
+            raise ServerBusy(position=self._waiting + 1)
         self._waiting += 1
         try:
             while True:
@@ -298,7 +303,8 @@ class EnginePool:
             async with run_engine(entry.config, log=log, stall_s=stall_s, argv=self._worker) as process:
                 with closing(LlamaEngine(entry.config, process)) as engine:
                     entry.process = process
-                    entry.ready.set_result(engine)
+                    entry.scheduled = None if entry.config.embedding else ScheduledEngine(engine, self.line)
+                    entry.ready.set_result(entry.scheduled or engine)
                     logger.info(
                         "loaded %s in %.2f s: context %d, %d slots, process %d",
                         entry.spec.name.short,

@@ -1,0 +1,424 @@
+"""An engine that many ask at once: each call waits for its turn, holds its tokens, and may be paused; the rest is the engine's.
+
+The decisions are those of `policy`; here they are carried out. What a caller sees is an `Engine` whose answers begin later
+when others are before it. See ``docs/design/scheduling.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from corral.engine.base import Batch, ChatCall, CompletionCall, Conversation, Embeddings, EngineConfig, Finished
+from corral.engine.hold import Hold, Released, Resumed
+from corral.engine.llama import LlamaEngine
+from corral.errors import EngineError, EngineRefused, PromptTooLong
+from corral.runtime.scheduling.answering import AnswerSoFar
+from corral.runtime.scheduling.decoupled import decoupled
+from corral.runtime.scheduling.line import Line
+from corral.runtime.scheduling.policy import SHARE, Ask, Policy, State
+from corral.runtime.scheduling.prefixes import LEAST_TOKENS, Prefix, Prefixes, begins_with, most_alike
+
+logger = logging.getLogger(__name__)
+
+_LONG_BYTES = (
+    4 * LEAST_TOKENS
+)  # prompts of fewer bytes are not looked at before they are let in, unless tokens are scarce
+_TEMPLATE_BYTES = 4096  # what a template adds to a conversation at most, as a rule
+_BYTES_PER_TOKEN = 4
+_OVERFLOW = "Context size has been exceeded"
+_Call = ChatCall | CompletionCall
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A call and where it stands."""
+
+    ask: Ask
+    call: _Call | None
+    tokens: list[int] | None = field(default=None, repr=False)
+    so_far: AnswerSoFar | None = None
+    resumed: Resumed | None = None
+    hold: Hold = field(default_factory=lambda: Hold(lambda _: None))
+    turn: asyncio.Future[None] | None = None
+    prefix: Prefix | None = None  # what it loads, once it is kept
+    leader: _Job | None = None  # who computes that
+    slot: int = -1  # of a leader: where its prefix still lies
+
+
+class ScheduledEngine:
+    """An `Engine` over another, whose slots and pool of tokens it gives out."""
+
+    def __init__(self, engine: LlamaEngine, line: Line, clock: Callable[[], float] = time.monotonic) -> None:
+        config = engine.config
+        self._engine = engine
+        self._line = line
+        self._clock = clock
+        self._context = config.rounded_context
+        self._tight = config.pool < config.slots * self._context
+        share = min(SHARE, max(32, config.pool // (4 * config.slots)))
+        self._policy = Policy(config.pool, config.slots, share)
+        self._prefixes = Prefixes(config.prompt_cache_mib << 20)
+        self._jobs: dict[Ask, _Job] = {}
+        self._recent: deque[list[int]] = deque(maxlen=config.slots)
+        self._launching = asyncio.Lock()
+        self._leading: set[asyncio.Task[None]] = set()
+        self._turn_s = 1.0
+        self._pauses = self._leaders = 0
+
+    # -- an engine ------------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> EngineConfig:
+        return self._engine.config
+
+    @property
+    def state(self) -> State:
+        """How full it is."""
+        policy = self._policy
+        return State(
+            slots=policy.slots,
+            slots_in_use=len(policy.running),
+            pool_tokens=policy.pool_tokens,
+            pool_in_use=policy.pool_tokens - policy.free,
+            queue=len(policy.waiting),
+            paused=sum(job.resumed is not None for ask, job in self._jobs.items() if ask.phase == "waiting"),
+            pauses=self._pauses,
+            prefix_leaders=self._leaders,
+        )
+
+    def chat(self, call: ChatCall) -> AsyncGenerator[Batch, None]:
+        """As the protocol has it; may raise `ServerBusy` before the first batch."""
+        return self._run(call)
+
+    def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
+        """As the protocol has it; may raise `ServerBusy` before the first batch."""
+        return self._run(call)
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+        return await self._engine.embed(inputs)
+
+    async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:
+        return await self._engine.tokenise(text, add_special=add_special)
+
+    async def detokenise(self, tokens: Sequence[int]) -> str:
+        return await self._engine.detokenise(tokens)
+
+    async def apply_template(self, conversation: Conversation) -> str:
+        return await self._engine.apply_template(conversation)
+
+    async def beginning(self) -> str:
+        return await self._engine.beginning()
+
+    async def end_of_turn(self) -> str:
+        return await self._engine.end_of_turn()
+
+    async def slots(self) -> list[bool]:
+        return await self._engine.slots()
+
+    async def health(self) -> bool:
+        return await self._engine.health()
+
+    def close(self) -> None:
+        for task in self._leading:
+            task.cancel()
+        self._engine.close()
+
+    # -- one call ---------------------------------------------------------------------------------------------------
+
+    async def _run(self, call: _Call) -> AsyncGenerator[Batch, None]:
+        job = await self._job(call)
+        started = 0.0
+        self._jobs[job.ask] = job
+        try:
+            self._enter(job)
+            sent = False
+            while True:
+                await self._turn(job)
+                started = started or self._clock()
+                try:
+                    async with aclosing(self._part(job)) as stream:
+                        async for batch in stream:
+                            sent = True
+                            yield self._counted(job, batch)
+                    self._turn_s += 0.1 * (self._clock() - started - self._turn_s)
+                    return
+                except Released:
+                    pass  # paused, or put back for another
+                except EngineRefused as exc:
+                    if _OVERFLOW not in str(exc) or (sent and job.so_far is None):
+                        raise
+                    logger.warning("the engine's pool of tokens ran full; a request goes on from where it was")
+                    if job.ask in self._policy.running:
+                        self._policy.put_back(job.ask)
+                if job.so_far is not None and job.so_far.num_tokens:
+                    job.resumed = await job.so_far.resumed(self._engine)
+        finally:
+            self._gone(job)
+
+    async def _job(self, call: _Call) -> _Job:
+        """What ``call`` needs. It is tokenised only where that matters. Raises `PromptTooLong` for what can never fit."""
+        size = _num_bytes(call)
+        now = self._clock()
+        limited = call.sampling.max_tokens or self._context
+        if _has_images(call):  # nobody knows their tokens before they are read
+            return _Job(Ask(self._context, 0, self._context, now, background=call.background), call)
+        bound = min(self._context, size + _TEMPLATE_BYTES if isinstance(call, ChatCall) else size + 8)
+        tokens = None
+        if size >= _LONG_BYTES or (self._tight and (self._policy.waiting or bound + limited > self._policy.free)):
+            tokens = await self._tokens(call)
+            if len(tokens) >= self._context:
+                raise PromptTooLong(len(tokens), self._context)
+            bound = len(tokens)
+        answer = min(limited, self._context - bound)
+        so_far = None
+        if self._tight and answer > self._policy.share and isinstance(call, CompletionCall) and _resumable(call):
+            so_far = AnswerSoFar.of(call, tokens)
+        ask = Ask(
+            bound,
+            answer,
+            len(tokens) if tokens else 1 + size // _BYTES_PER_TOKEN,
+            now,
+            open_ended=so_far is not None,
+            background=call.background,
+            interruptible=True,
+        )
+        return _Job(ask, call, tokens, so_far)
+
+    async def _tokens(self, call: _Call) -> list[int]:
+        prompt = call.prompt if isinstance(call, CompletionCall) else await self.apply_template(call.conversation)
+        return await self._engine.tokenise(prompt, add_special=True)
+
+    def _enter(self, job: _Job) -> None:
+        """Get into the queue, behind or with those whose beginning it shares. Raises `ServerBusy`."""
+        if job.tokens is not None:
+            self._share(job, job.tokens)
+        self._policy.enter(job.ask)
+        self._pump()
+        if job.ask.phase == "waiting":
+            waiting = len(self._policy.waiting) - 1
+            self._line.check(waiting, self._turn_s, self._policy.slots)
+
+    async def _turn(self, job: _Job) -> None:
+        """Wait until ``job`` may begin, or go on."""
+        self._pump()
+        if job.ask.phase != "waiting":
+            return
+        job.turn = asyncio.get_running_loop().create_future()
+        self._line.waiting += 1
+        try:
+            await job.turn
+        finally:
+            self._line.waiting -= 1
+            job.turn = None
+
+    def _pump(self) -> None:
+        """Carry out what may happen now."""
+        while (interrupted := self._policy.interrupted()) is not None:
+            self._jobs[interrupted].hold.release()
+            self._let_in()
+        self._let_in()
+
+    def _let_in(self) -> None:
+        for ask in self._policy.admit(self._clock()):
+            job = self._jobs[ask]
+            job.hold = Hold(lambda objects, job=job: self._heard(job, objects))  # type: ignore[misc]
+            if job.turn is not None and not job.turn.done():
+                job.turn.set_result(None)
+
+    def _part(self, job: _Job) -> AsyncGenerator[Batch, None]:
+        """One request to the engine for ``job``."""
+        if job.so_far is not None:
+            job.hold.answer, job.hold.resumed = job.so_far.answer, job.resumed
+            return decoupled(self._launched(job))
+        return self._launched(job)
+
+    async def _launched(self, job: _Job) -> AsyncGenerator[Batch, None]:
+        hold, call = job.hold, job.call
+        assert call is not None
+        async with self._launch(hold):
+            if job.prefix is not None:
+                hold.slot = await self._loaded(job, job.prefix)
+            stream = self._engine.chat(call, hold) if isinstance(call, ChatCall) else self._engine.complete(call, hold)
+            async with aclosing(stream):
+                async for batch in stream:
+                    yield batch
+
+    @asynccontextmanager
+    async def _launch(self, hold: Hold) -> AsyncIterator[None]:
+        """Until the request of the block has its slot nobody else gets one: a state that was put into a slot is still there."""
+        await self._launching.acquire()
+        launched = False
+
+        def begun() -> None:
+            nonlocal launched
+            if not launched:
+                launched = True
+                self._launching.release()
+
+        hold.begun = begun
+        try:
+            if hold.released:
+                raise Released
+            yield
+        finally:
+            begun()
+
+    def _heard(self, job: _Job, objects: Sequence[Mapping[str, object]]) -> None:
+        """The engine has said something to ``job``."""
+        ask = job.ask
+        if ask.phase == "reading":
+            self._policy.has_read(ask)
+            self._pump()
+        if job.so_far is None:
+            return
+        job.so_far.hear(objects)
+        if used := job.so_far.num_tokens:
+            for victim in self._policy.grow(ask, used).paused:
+                self._pauses += 1
+                self._jobs[victim].hold.release()
+
+    def _counted(self, job: _Job, batch: Batch) -> Batch:
+        end = batch[-1]
+        if job.so_far is None or not isinstance(end, Finished):
+            return batch
+        return [*batch[:-1], job.so_far.whole(end)]
+
+    def _gone(self, job: _Job) -> None:
+        self._policy.leave(job.ask)
+        self._jobs.pop(job.ask, None)
+        if job.tokens is not None:
+            self._recent.append(job.tokens)
+        self._let_go(job)
+        self._pump()
+
+    # -- prefixes that several share --------------------------------------------------------------------------------
+
+    def _share(self, job: _Job, tokens: list[int]) -> None:
+        """See whether what ``job`` begins with is kept, is being computed, or is to be computed for several."""
+        in_slot = most_alike(tokens, ((recent, recent) for recent in self._recent))
+        kept = self._prefixes.best(tokens)
+        if kept is not None and len(kept.tokens) > in_slot.num:
+            self._follow(job, kept, None)
+            return
+        peers = ((other.tokens, other) for other in self._jobs.values() if other is not job and other.tokens)
+        alike = most_alike(tokens, peers)
+        if alike.what is None or alike.num < LEAST_TOKENS or alike.num <= in_slot.num:
+            if in_slot.what is not None:  # the engine finds it there; nobody else does any more
+                self._recent.remove(in_slot.what)
+                job.ask.to_read = max(1, job.ask.to_read - in_slot.num)
+            return
+        peer = alike.what
+        leader = peer.leader if peer.call else peer
+        if leader is None or leader.ask.phase == "gone" or not begins_with(tokens, leader.tokens or ()):
+            leader = self._lead(tokens[: alike.num], peer)
+        assert leader.prefix is not None
+        self._follow(job, leader.prefix, leader)
+
+    def _lead(self, tokens: list[int], peer: _Job) -> _Job:
+        """Have ``tokens`` computed by themselves, before ``peer`` if that has said nothing yet."""
+        prefix = self._prefixes.new(tokens)
+        ask = Ask(len(tokens), 1, len(tokens), peer.ask.arrived_s, background=peer.ask.background, interruptible=True)
+        leader = _Job(ask, None, tokens, prefix=prefix)
+        self._jobs[ask] = leader
+        self._leaders += 1
+        if peer.ask.phase == "reading" and peer.resumed is None:
+            self._policy.put_back(peer.ask)
+            peer.hold.release()
+        if peer.ask.phase == "waiting" and peer.prefix is None and len(peer.tokens or ()) > len(tokens):
+            self._follow(peer, prefix, leader)
+        self._policy.enter(ask)
+        task = asyncio.create_task(self._computed(leader, prefix), name="prefix")
+        self._leading.add(task)
+        task.add_done_callback(self._leading.discard)
+        return leader
+
+    def _follow(self, job: _Job, prefix: Prefix, leader: _Job | None) -> None:
+        job.prefix, job.leader = prefix, leader
+        prefix.users += 1
+        job.ask.to_read = max(1, job.ask.to_read - len(prefix.tokens))
+        job.ask.after = leader.ask if leader else None
+
+    async def _computed(self, leader: _Job, prefix: Prefix) -> None:
+        """Compute a prefix and keep its state. Whoever waits for it goes on in any case."""
+        try:
+            while prefix.users:
+                await self._turn(leader)
+                try:
+                    async with self._launch(leader.hold):
+                        leader.slot = await self._engine.read_prefix(prefix.tokens, leader.hold)
+                except Released:
+                    continue
+                if prefix.users > 1:
+                    prefix.size_bytes = await self._engine.save_slot(leader.slot, prefix.name)
+                    self._forget(self._prefixes.keep(prefix))
+                break
+        except EngineError as exc:
+            logger.warning("a beginning that several prompts share could not be kept: %s", exc)
+        finally:
+            self._policy.leave(leader.ask)
+            self._jobs.pop(leader.ask, None)
+            self._pump()
+
+    async def _loaded(self, job: _Job, prefix: Prefix) -> int | None:
+        """A slot that has the prefix now; ``None`` leaves it to the engine to find one."""
+        leader, job.prefix = job.leader, None
+        try:
+            if leader is not None and leader.slot >= 0:
+                leader.slot = -1  # where it was computed the engine finds it by itself, once
+                return None
+            if not prefix.size_bytes:
+                return None
+            idle = await self._engine.idle_slots()
+            if not idle:
+                return None
+            slot = idle[0][0]
+            await self._engine.restore_slot(slot, prefix.name)
+            return slot
+        except EngineError as exc:
+            logger.warning("a beginning that several prompts share could not be loaded: %s", exc)
+            self._prefixes.drop(prefix)
+            return None
+        finally:
+            prefix.users -= 1
+            self._forget(self._prefixes.trim())
+
+    def _let_go(self, job: _Job) -> None:
+        if job.prefix is not None:
+            job.prefix.users -= 1
+            self._forget(self._prefixes.trim())
+            if not job.prefix.users and job.leader is not None:
+                job.leader.hold.release()
+            job.prefix = None
+
+    def _forget(self, prefixes: Iterable[Prefix]) -> None:
+        for prefix in prefixes:
+            self._engine.forget_slot(prefix.name)
+
+
+def _num_bytes(call: _Call) -> int:
+    """About the size of the prompt: no token is shorter than a byte, as a rule."""
+    if isinstance(call, CompletionCall):
+        return len(call.prompt.encode())
+    conversation = call.conversation
+    size = sum(len(m.content.encode()) + len(m.thinking.encode()) + 64 for m in conversation.messages)
+    size += sum(len(c.arguments) + len(c.name) for m in conversation.messages for c in m.tool_calls)
+    return size + sum(len(str(tool)) for tool in conversation.tools)
+
+
+def _has_images(call: _Call) -> bool:
+    if isinstance(call, CompletionCall):
+        return bool(call.images)
+    return any(message.images for message in call.conversation.messages)
+
+
+def _resumable(call: CompletionCall) -> bool:
+    """Whether the text would be no other for having been paused: nothing is lost with the sampler's state."""
+    sampling = call.sampling
+    chance = sampling.seed is not None and sampling.temperature > 0 and sampling.top_k != 1
+    return call.output is None and not chance
