@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
@@ -15,20 +12,15 @@ import pytest
 
 from corral.engine.base import (
     Batch,
-    ChatCall,
     CompletionCall,
-    Conversation,
     EngineConfig,
     Finished,
-    Message,
     Sampling,
     Text,
     Thinking,
-    Thoughts,
 )
 from corral.engine.llama import LlamaEngine
 from corral.engine.process import EngineProcess, run_engine
-from corral.errors import EngineCrashed, PromptTooLong, ServerBusy
 from corral.runtime.scheduling import Line, ScheduledEngine
 from corral.tiny import TINY_FILE
 
@@ -87,4 +79,7 @@ async def test_answers_that_outgrow_the_pool_are_paused_and_are_the_same(tmp_pat
     for one, other in zip(alone, together, strict=True):
         assert other.text == one.text
         assert other.end.reason == one.end.reason
-        assert (other.end.prompt_tokens, other.end.generated_tokens) == (one.end.prompt_tokens, one.end.generated_tokens)
+        assert (other.end.prompt_tokens, other.end.generated_tokens) == (
+            one.end.prompt_tokens,
+            one.end.generated_tokens,
+        )

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from corral.engine.base import Batch, ChatCall, CompletionCall, Conversation, Embeddings, EngineConfig, Finished
 from corral.engine.hold import Hold, Released, Resumed
@@ -31,6 +32,7 @@ _LONG_BYTES = (
 )  # prompts of fewer bytes are not looked at before they are let in, unless tokens are scarce
 _TEMPLATE_BYTES = 4096  # what a template adds to a conversation at most, as a rule
 _BYTES_PER_TOKEN = 4
+_LOOK_S = 0.02
 _OVERFLOW = "Context size has been exceeded"
 _Call = ChatCall | CompletionCall
 
@@ -61,13 +63,15 @@ class ScheduledEngine:
         self._clock = clock
         self._context = config.rounded_context
         self._tight = config.pool < config.slots * self._context
-        share = min(SHARE, max(32, config.pool // (4 * config.slots)))
+        share = min(SHARE, max(64, config.pool // config.slots))
         self._policy = Policy(config.pool, config.slots, share)
         self._prefixes = Prefixes(config.prompt_cache_mib << 20)
         self._jobs: dict[Ask, _Job] = {}
         self._recent: deque[list[int]] = deque(maxlen=config.slots)
         self._launching = asyncio.Lock()
-        self._leading: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeping = False
+        self._begun = 0
         self._turn_s = 1.0
         self._pauses = self._leaders = 0
 
@@ -125,7 +129,7 @@ class ScheduledEngine:
         return await self._engine.health()
 
     def close(self) -> None:
-        for task in self._leading:
+        for task in self._tasks:
             task.cancel()
         self._engine.close()
 
@@ -219,6 +223,9 @@ class ScheduledEngine:
 
     def _pump(self) -> None:
         """Carry out what may happen now."""
+        if self._policy.has_remnants and not self._sweeping:
+            self._sweeping = True
+            self._start(self._swept())
         while (interrupted := self._policy.interrupted()) is not None:
             self._jobs[interrupted].hold.release()
             self._let_in()
@@ -230,6 +237,25 @@ class ScheduledEngine:
             job.hold = Hold(lambda objects, job=job: self._heard(job, objects))  # type: ignore[misc]
             if job.turn is not None and not job.turn.done():
                 job.turn.set_result(None)
+
+    async def _swept(self) -> None:
+        """Wait until the engine works on nothing any more that nobody wants. It looks once a second while it reads a prompt."""
+        try:
+            while self._policy.has_remnants:
+                if sum(await self._engine.slots()) <= self._begun:
+                    self._policy.sweep()
+                else:
+                    await asyncio.sleep(_LOOK_S)
+        except EngineError:
+            self._policy.sweep()  # it is gone, and they with it
+        finally:
+            self._sweeping = False
+            self._pump()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="scheduling")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _part(self, job: _Job) -> AsyncGenerator[Batch, None]:
         """One request to the engine for ``job``."""
@@ -259,6 +285,7 @@ class ScheduledEngine:
             nonlocal launched
             if not launched:
                 launched = True
+                self._begun += 1
                 self._launching.release()
 
         hold.begun = begun
@@ -268,6 +295,7 @@ class ScheduledEngine:
             yield
         finally:
             begun()
+            self._begun -= 1
 
     def _heard(self, job: _Job, objects: Sequence[Mapping[str, object]]) -> None:
         """The engine has said something to ``job``."""
@@ -329,13 +357,12 @@ class ScheduledEngine:
         self._leaders += 1
         if peer.ask.phase == "reading" and peer.resumed is None:
             self._policy.put_back(peer.ask)
+            ask.after = peer.ask.after
             peer.hold.release()
         if peer.ask.phase == "waiting" and peer.prefix is None and len(peer.tokens or ()) > len(tokens):
             self._follow(peer, prefix, leader)
         self._policy.enter(ask)
-        task = asyncio.create_task(self._computed(leader, prefix), name="prefix")
-        self._leading.add(task)
-        task.add_done_callback(self._leading.discard)
+        self._start(self._computed(leader, prefix))
         return leader
 
     def _follow(self, job: _Job, prefix: Prefix, leader: _Job | None) -> None:

@@ -6,6 +6,8 @@ The engine fails all its sequences when its pool runs full, so every ask holds t
        ▲           │            │
        └───────────┴────────────┘             (paused, or put back for a shorter prompt)
 
+A prompt that is broken off is read on for a while before the engine notices: a *remnant* holds its slot and tokens until then.
+
 An ask that is ``open_ended`` holds its prompt and a share, and more as it grows; any other holds all it may need from the start.
 When an ask must grow and nothing is free, the youngest of the open-ended ones is paused, which may be the one that grows.
 """
@@ -38,7 +40,7 @@ class Ask:
     background: bool = False
     interruptible: bool = False
     after: Ask | None = None
-    phase: Literal["waiting", "reading", "answering", "gone"] = "waiting"
+    phase: Literal["waiting", "reading", "answering", "remnant", "gone"] = "waiting"
     held: int = 0
     used: int = 0
 
@@ -101,8 +103,28 @@ class Policy:
         if ask in self.waiting:
             self.waiting.remove(ask)
         if ask in self.running:
-            self.running.remove(ask)
+            self._stop(ask)
         ask.phase, ask.held = "gone", 0
+
+    @property
+    def has_remnants(self) -> bool:
+        """Whether the engine still works on what nobody wants."""
+        return any(ask.phase == "remnant" for ask in self.running)
+
+    def sweep(self) -> None:
+        """The engine works on nothing any more but what is wanted."""
+        for ask in [ask for ask in self.running if ask.phase == "remnant"]:
+            self.running.remove(ask)
+            ask.phase, ask.held = "gone", 0
+
+    def _stop(self, ask: Ask) -> Ask | None:
+        """It does not run any more; what remains of it."""
+        self.running.remove(ask)
+        if ask.phase != "reading":
+            return None
+        remnant = Ask(ask.prompt, 0, 0, ask.arrived_s, phase="remnant", held=ask.held)
+        self.running.append(remnant)
+        return remnant
 
     def has_read(self, ask: Ask) -> None:
         """Its first token came."""
@@ -110,8 +132,11 @@ class Policy:
             ask.phase = "answering"
 
     def put_back(self, ask: Ask) -> None:
-        """A running ask waits again, at its old place in time. What it has said is part of its prompt, and mostly in memory."""
-        self.running.remove(ask)
+        """A running ask waits again, at its old place in time. What it has said is part of its prompt, and mostly in memory.
+
+        If its prompt was being read it waits until that has ended, so as to find what was read.
+        """
+        ask.after = self._stop(ask) or ask.after
         ask.held = 0
         if ask.used > ask.prompt:
             ask.prompt, ask.answer = ask.used, ask.most - ask.used
@@ -154,7 +179,7 @@ class Policy:
         reader = reading[0]
         for ask in sorted(self.waiting, key=_key):
             ready = ask.after is None or ask.after.phase == "gone"
-            fits = self._at_first(ask) <= self.free + reader.held
+            fits = self._at_first(ask) <= self.free and len(self.running) < self.slots
             shorter = ask.to_read * _MUCH_SHORTER <= reader.to_read and _key(ask) < _key(reader)
             if ready and fits and shorter:
                 self.put_back(reader)
@@ -167,12 +192,15 @@ class Policy:
         Half a share is what the engine may generate before it is heard of.
         """
         ask.used = used
+        self.has_read(ask)
         if ask not in self.running or ask.held >= ask.most or used + self.share // 2 < ask.held:
             return Growth(granted=True)
         more = min(self.share, ask.most - ask.held)
         paused: list[Ask] = []
         while self.free < more:
-            victim = max((a for a in self.running if a.open_ended), key=lambda a: a.arrived_s)
+            # These are ended at their next token; a prompt that is being read is not.
+            answering = (other for other in self.running if other.open_ended and other.phase == "answering")
+            victim = max(answering, key=lambda other: other.arrived_s)
             self.put_back(victim)
             paused.append(victim)
             if victim is ask:
