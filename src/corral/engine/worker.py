@@ -105,7 +105,7 @@ def _params(x: Any, request: dict[str, Any], config: dict[str, Any]) -> Any:
         p.kv_unified = True
         p.kv_unified_per_slot = config["rounded_context"]
         p.cache_idle_slots = False
-        p.slot_save_path = request["states"]
+        p.slot_save_path = request["states"] + os.sep
     p.ctx_shift = False
     p.cache_ram_mib = config["prompt_cache_mib"]
     p.cache_type_k = p.cache_type_v = getattr(x.ggml_type, "GGML_TYPE_" + config["kv_cache_type"].upper())
