@@ -303,7 +303,9 @@ class EnginePool:
             async with run_engine(entry.config, log=log, stall_s=stall_s, argv=self._worker) as process:
                 with closing(LlamaEngine(entry.config, process)) as engine:
                     entry.process = process
-                    entry.scheduled = None if entry.config.embedding else ScheduledEngine(engine, self.line)
+                    entry.scheduled = (
+                        None if entry.config.embedding else ScheduledEngine(engine, self.line, self.numbers, model)
+                    )
                     entry.ready.set_result(entry.scheduled or engine)
                     logger.info(
                         "loaded %s in %.2f s: context %d, %d slots, process %d",

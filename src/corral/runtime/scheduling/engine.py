@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from corral.engine.base import Batch, ChatCall, CompletionCall, Conversation, Em
 from corral.engine.hold import Hold, Released, Resumed
 from corral.engine.llama import LlamaEngine
 from corral.errors import EngineError, EngineRefused, PromptTooLong
+from corral.runtime.numbers import RuntimeNumbers
 from corral.runtime.scheduling.answering import AnswerSoFar
 from corral.runtime.scheduling.decoupled import decoupled
 from corral.runtime.scheduling.line import Line
@@ -56,11 +57,14 @@ class _Job:
 class ScheduledEngine:
     """An `Engine` over another, whose slots and pool of tokens it gives out."""
 
-    def __init__(self, engine: LlamaEngine, line: Line, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, engine: LlamaEngine, line: Line, numbers: RuntimeNumbers | None = None, model: str = "") -> None:
+        """``numbers`` are counted under ``model``."""
         config = engine.config
         self._engine = engine
         self._line = line
-        self._clock = clock
+        self._clock = time.monotonic
+        self._numbers = numbers or RuntimeNumbers()
+        self._model = model
         self._context = config.rounded_context
         self._tight = config.pool < config.slots * self._context
         share = min(SHARE, max(64, config.pool // config.slots))
@@ -309,6 +313,7 @@ class ScheduledEngine:
         if used := job.so_far.num_tokens:
             for victim in self._policy.grow(ask, used).paused:
                 self._pauses += 1
+                self._numbers.pauses[self._model] += 1
                 self._jobs[victim].hold.release()
 
     def _counted(self, job: _Job, batch: Batch) -> Batch:
@@ -355,6 +360,7 @@ class ScheduledEngine:
         leader = _Job(ask, None, tokens, prefix=prefix)
         self._jobs[ask] = leader
         self._leaders += 1
+        self._numbers.prefix_leaders[self._model] += 1
         if peer.ask.phase == "reading" and peer.resumed is None:
             self._policy.put_back(peer.ask)
             ask.after = peer.ask.after
