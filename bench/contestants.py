@@ -1,11 +1,13 @@
 """The contestants of the benchmarks with many clients: Corral, the bare engine with as many slots, and with one slot.
 
-All three have the same model and, but for the slots, the same engine settings. One slot is what Ollama's default gives.
+All three have the same model, context and number formats. The bare ones read prompts in batches of the engine's own size, as it does
+when nobody tells it otherwise; one slot is what Ollama's default gives.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -18,6 +20,12 @@ from overhead import Side, Stream, add_model, corral, engine_config
 from corral.engine.process import run_engine
 from corral.store import Store
 
+# The worker, which leaves the sizes of batches alone.
+OWN_BATCHES = (
+    sys.executable,
+    "-c",
+    "from corral.engine import worker; worker._has_gpu = lambda _: True; worker.main()",
+)
 NAMES = ("corral", "bare", "one slot")
 
 
@@ -29,8 +37,9 @@ async def contestants(home: Path, *, quick: bool) -> AsyncIterator[list[Side]]:
     config = engine_config(store, "bench")
     async with AsyncExitStack() as stack:
         through, _ = await stack.enter_async_context(corral(store.root, home / "data"))
-        bare = await stack.enter_async_context(run_engine(config, log=home / "bare.log"))
-        one = await stack.enter_async_context(run_engine(replace(config, slots=1, pool_tokens=0), log=home / "one.log"))
+        bare = await stack.enter_async_context(run_engine(config, log=home / "bare.log", argv=OWN_BATCHES))
+        single = replace(config, slots=1, pool_tokens=0)
+        one = await stack.enter_async_context(run_engine(single, log=home / "one.log", argv=OWN_BATCHES))
         yield [through, Side("bare", bare.port, bare.key), Side("one slot", one.port, one.key)]
 
 
