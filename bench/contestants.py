@@ -1,7 +1,7 @@
 """The contestants of the benchmarks with many clients: Corral, the bare engine with as many slots, and with one slot.
 
-All three have the same model, context and number formats. The bare ones read prompts in batches of the engine's own size, as it does
-when nobody tells it otherwise; one slot is what Ollama's default gives.
+All three have the same model, context and number formats. The bare ones read prompts in batches of the engine's own size, as it
+does when nobody tells it otherwise; one slot is what Ollama's default gives.
 """
 
 from __future__ import annotations

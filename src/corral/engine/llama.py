@@ -54,6 +54,7 @@ class LlamaEngine:
         self._connector = Connector(process.port, process.key)
         self._beginning: str | None = None
         self._end_of_turn: str | None = None
+        self._chat_template: str | None = None
 
     @property
     def config(self) -> EngineConfig:
@@ -205,6 +206,12 @@ class LlamaEngine:
         if self._end_of_turn is None:
             self._end_of_turn = str((await self._get("/props"))["eos_token"])
         return self._end_of_turn
+
+    async def chat_template(self) -> str:
+        """The template of conversations."""
+        if self._chat_template is None:
+            self._chat_template = str((await self._get("/props")).get("chat_template") or "")
+        return self._chat_template
 
     async def slots(self) -> list[bool]:
         return [bool(slot["is_processing"]) for slot in await self._get("/slots")]

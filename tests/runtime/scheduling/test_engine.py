@@ -261,3 +261,23 @@ async def test_chats_wait_their_turn_and_are_the_engines_own(tmp_path: Path) -> 
     async with scheduled(replace(CONFIG, slots=2), tmp_path / "log") as (engine, _):
         answers = await asyncio.gather(*(said(engine.chat(call)) for call in calls))
     assert [same(one, other) for one, other in zip(bare, answers, strict=True)] == [True] * 9
+
+
+CHATS = ("Hello, who are you?", "What can you do?", "Hello!", "Thank you", "Tell me about Corral")
+
+
+async def test_chats_that_are_paused_are_the_engines_own(tmp_path: Path, endless_weights: Path) -> None:
+    """With a template that thinks, and with one that does not, whose answers have no end of their own."""
+    thinking = [ChatCall(Conversation((Message("user", q),), thinking=True), GREEDY) for q in CHATS]
+    endless_chats = [
+        ChatCall(Conversation((Message("user", q),)), replace(GREEDY, stop=("never said",))) for q in CHATS
+    ]
+    for name, weights, calls in (("tiny", TINY_FILE, thinking), ("endless", endless_weights, endless_chats)):
+        config = replace(CONFIG, weights=weights)
+        async with run_engine(config, log=tmp_path / f"bare-{name}") as process:
+            bare = [await said(LlamaEngine(config, process).chat(call)) for call in calls]
+        async with scheduled(replace(config, pool_tokens=512), tmp_path / name) as (engine, _):
+            answers = await asyncio.gather(*(said(engine.chat(call)) for call in calls))
+            assert name == "tiny" or engine.state.pauses > 0
+        assert [(a.text, a.thought, a.end.reason) for a in answers] == [(a.text, a.thought, a.end.reason) for a in bare]
+        assert [a.end.generated_tokens for a in answers] == [a.end.generated_tokens for a in bare]

@@ -23,6 +23,7 @@ from corral.runtime.numbers import RuntimeNumbers
 from corral.runtime.scheduling.answering import AnswerSoFar
 from corral.runtime.scheduling.decoupled import decoupled
 from corral.runtime.scheduling.line import Line
+from corral.runtime.scheduling.plainchat import as_completion
 from corral.runtime.scheduling.policy import SHARE, Ask, Policy, State
 from corral.runtime.scheduling.prefixes import LEAST_TOKENS, Prefix, Prefixes, begins_with, most_alike
 
@@ -34,6 +35,7 @@ _LONG_BYTES = (
 _TEMPLATE_BYTES = 4096  # what a template adds to a conversation at most, as a rule
 _BYTES_PER_TOKEN = 4
 _LOOK_S = 0.02
+SMALLEST_BATCH = 256  # of the engine, where it has the choice
 _OVERFLOW = "Context size has been exceeded"
 _Call = ChatCall | CompletionCall
 
@@ -76,6 +78,7 @@ class ScheduledEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
         self._begun = 0
+        self._at_once = (config.batch or SMALLEST_BATCH) - config.slots
         self._turn_s = 1.0
         self._pauses = self._leaders = 0
 
@@ -171,6 +174,8 @@ class ScheduledEngine:
 
     async def _job(self, call: _Call) -> _Job:
         """What ``call`` needs. It is tokenised only where that matters. Raises `PromptTooLong` for what can never fit."""
+        if self._tight and isinstance(call, ChatCall) and _resumable(call):
+            call = await as_completion(self._engine, call) or call
         size = _num_bytes(call)
         now = self._clock()
         limited = call.sampling.max_tokens or self._context
@@ -271,7 +276,7 @@ class ScheduledEngine:
     async def _launched(self, job: _Job) -> AsyncGenerator[Batch, None]:
         hold, call = job.hold, job.call
         assert call is not None
-        async with self._launch(hold):
+        async with self._launch(hold, job.ask):
             if job.prefix is not None:
                 hold.slot = await self._loaded(job, job.prefix)
             stream = self._engine.chat(call, hold) if isinstance(call, ChatCall) else self._engine.complete(call, hold)
@@ -280,8 +285,12 @@ class ScheduledEngine:
                     yield batch
 
     @asynccontextmanager
-    async def _launch(self, hold: Hold) -> AsyncIterator[None]:
-        """Until the request of the block has its slot nobody else gets one: a state that was put into a slot is still there."""
+    async def _launch(self, hold: Hold, ask: Ask) -> AsyncIterator[None]:
+        """Until the request of the block has its slot nobody else gets one: a state that was put into a slot is still there.
+
+        The engine takes requests between batches. So a prompt that is in one batch counts as read when it has its slot: the
+        next comes just in time for the batch behind it.
+        """
         await self._launching.acquire()
         launched = False
 
@@ -291,6 +300,9 @@ class ScheduledEngine:
                 launched = True
                 self._begun += 1
                 self._launching.release()
+                if ask.to_read <= self._at_once and ask.phase == "reading":
+                    self._policy.has_read(ask)
+                    self._pump()
 
         hold.begun = begun
         try:
@@ -383,7 +395,7 @@ class ScheduledEngine:
             while prefix.users:
                 await self._turn(leader)
                 try:
-                    async with self._launch(leader.hold):
+                    async with self._launch(leader.hold, leader.ask):
                         leader.slot = await self._engine.read_prefix(prefix.tokens, leader.hold)
                 except Released:
                     continue
@@ -450,7 +462,7 @@ def _has_images(call: _Call) -> bool:
     return any(message.images for message in call.conversation.messages)
 
 
-def _resumable(call: CompletionCall) -> bool:
+def _resumable(call: _Call) -> bool:
     """Whether the text would be no other for having been paused: nothing is lost with the sampler's state."""
     sampling = call.sampling
     chance = sampling.seed is not None and sampling.temperature > 0 and sampling.top_k != 1
