@@ -42,10 +42,11 @@ _Call = ChatCall | CompletionCall
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A call and where it stands."""
+    """A call and where it stands. ``is_long`` ones may share their beginning with others."""
 
     ask: Ask
     call: _Call | None
+    is_long: bool = False
     tokens: list[int] | None = field(default=None, repr=False)
     so_far: AnswerSoFar | None = None
     resumed: Resumed | None = None
@@ -73,6 +74,7 @@ class ScheduledEngine:
         self._policy = Policy(config.pool, config.slots, share)
         self._prefixes = Prefixes(config.prompt_cache_mib << 20)
         self._jobs: dict[Ask, _Job] = {}
+        self._prepared: dict[int, Prefix] = {}  # idle slots that have a prefix, until another call may have got them
         self._recent: deque[list[int]] = deque(maxlen=config.slots)
         self._launching = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -182,12 +184,17 @@ class ScheduledEngine:
         if _has_images(call):  # nobody knows their tokens before they are read
             return _Job(Ask(self._context, 0, self._context, now, background=call.background), call)
         bound = min(self._context, size + _TEMPLATE_BYTES if isinstance(call, ChatCall) else size + 8)
-        tokens = None
-        if size >= _LONG_BYTES or (self._tight and (self._policy.waiting or bound + limited > self._policy.free)):
+        tokens, is_long = None, size >= _LONG_BYTES
+        scarce = self._tight and (bool(self._policy.waiting) or bound + limited > self._policy.free)
+        if scarce or bound >= self._context or (is_long and (self._jobs or self._prefixes.any_kept)):
             tokens = await self._tokens(call)
             if len(tokens) >= self._context:
                 raise PromptTooLong(len(tokens), self._context)
             bound = len(tokens)
+            for other in [
+                other for other in self._jobs.values() if other.is_long and other.tokens is None and other.call
+            ]:
+                other.tokens = await self._tokens(other.call)
         answer = min(limited, self._context - bound)
         so_far = None
         if self._tight and answer > self._policy.share and isinstance(call, CompletionCall) and _resumable(call):
@@ -201,7 +208,7 @@ class ScheduledEngine:
             background=call.background,
             interruptible=True,
         )
-        return _Job(ask, call, tokens, so_far)
+        return _Job(ask, call, is_long, tokens, so_far)
 
     async def _tokens(self, call: _Call) -> list[int]:
         prompt = call.prompt if isinstance(call, CompletionCall) else await self.apply_template(call.conversation)
@@ -209,7 +216,7 @@ class ScheduledEngine:
 
     def _enter(self, job: _Job) -> None:
         """Get into the queue, behind or with those whose beginning it shares. Raises `ServerBusy`."""
-        if job.tokens is not None:
+        if job.is_long and job.tokens is not None:
             self._share(job, job.tokens)
         self._policy.enter(job.ask)
         self._pump()
@@ -279,6 +286,10 @@ class ScheduledEngine:
         async with self._launch(hold, job.ask):
             if job.prefix is not None:
                 hold.slot = await self._loaded(job, job.prefix)
+            if hold.slot is None:
+                self._prepared.clear()  # the engine chooses, and nobody knows what
+            else:
+                self._prepared.pop(hold.slot, None)
             stream = self._engine.chat(call, hold) if isinstance(call, ChatCall) else self._engine.complete(call, hold)
             async with aclosing(stream):
                 async for batch in stream:
@@ -337,10 +348,20 @@ class ScheduledEngine:
     def _gone(self, job: _Job) -> None:
         self._policy.leave(job.ask)
         self._jobs.pop(job.ask, None)
-        if job.tokens is not None:
-            self._recent.append(job.tokens)
+        if job.is_long:
+            self._start(self._remembered(job))
         self._let_go(job)
         self._pump()
+
+    async def _remembered(self, job: _Job) -> None:
+        """Know what lies in a slot now."""
+        try:
+            if job.tokens is None and job.call is not None:
+                job.tokens = await self._tokens(job.call)
+        except EngineError:
+            return  # it is gone, and its slots with it
+        if job.tokens is not None:
+            self._recent.append(job.tokens)
 
     # -- prefixes that several share --------------------------------------------------------------------------------
 
@@ -369,7 +390,7 @@ class ScheduledEngine:
         """Have ``tokens`` computed by themselves, before ``peer`` if that has said nothing yet."""
         prefix = self._prefixes.new(tokens)
         ask = Ask(len(tokens), 1, len(tokens), peer.ask.arrived_s, background=peer.ask.background, interruptible=True)
-        leader = _Job(ask, None, tokens, prefix=prefix)
+        leader = _Job(ask, None, is_long=True, tokens=tokens, prefix=prefix)
         self._jobs[ask] = leader
         self._leaders += 1
         self._numbers.prefix_leaders[self._model] += 1
@@ -402,6 +423,8 @@ class ScheduledEngine:
                 if prefix.users > 1:
                     prefix.size_bytes = await self._engine.save_slot(leader.slot, prefix.name)
                     self._forget(self._prefixes.keep(prefix))
+                    async with self._launch(Hold(lambda _: None), leader.ask):
+                        await self._prepare(prefix, prefix.users, leader.slot)
                 break
         except EngineError as exc:
             logger.warning("a beginning that several prompts share could not be kept: %s", exc)
@@ -410,15 +433,25 @@ class ScheduledEngine:
             self._jobs.pop(leader.ask, None)
             self._pump()
 
+    async def _prepare(self, prefix: Prefix, num: int, slot: int) -> None:
+        """Restore a prefix into idle slots for ``num`` calls, while none of them is under way: later each would wait for a batch."""
+        self._prepared = {slot: prefix}
+        for idle, _ in await self._engine.idle_slots():
+            if len(self._prepared) >= num:
+                break
+            if idle != slot:
+                await self._engine.restore_slot(idle, prefix.name)
+                self._prepared[idle] = prefix
+
     async def _loaded(self, job: _Job, prefix: Prefix) -> int | None:
         """A slot that has the prefix now; ``None`` leaves it to the engine to find one."""
-        leader, job.prefix = job.leader, None
+        job.prefix = None
         try:
-            if leader is not None and leader.slot >= 0:
-                leader.slot = -1  # where it was computed the engine finds it by itself, once
-                return None
+            ready = next((slot for slot, prepared in self._prepared.items() if prepared is prefix), None)
+            if ready is not None:
+                return ready
             if not prefix.size_bytes:
-                return None
+                return None  # where it was computed the engine finds it by itself
             idle = await self._engine.idle_slots()
             if not idle:
                 return None

@@ -37,6 +37,11 @@ class Prefixes:
         """A prefix with a name of its own, not kept yet."""
         return Prefix(list(tokens), f"prefix-{next(self._numbers)}")
 
+    @property
+    def any_kept(self) -> bool:
+        """Whether there is any."""
+        return bool(self._kept)
+
     def keep(self, prefix: Prefix) -> list[Prefix]:
         """Keep what has been saved; those that must be forgotten for it, which may include it."""
         self._kept.append(prefix)
