@@ -186,15 +186,15 @@ class ScheduledEngine:
         bound = min(self._context, size + _TEMPLATE_BYTES if isinstance(call, ChatCall) else size + 8)
         tokens, is_long = None, size >= _LONG_BYTES
         scarce = self._tight and (bool(self._policy.waiting) or bound + limited > self._policy.free)
-        if scarce or bound >= self._context or (is_long and (self._jobs or self._prefixes.any_kept)):
+        others = bool(self._jobs) or self._prefixes.any_kept  # alone a prompt is the engine's business
+        if scarce or (others and (is_long or size >= self._context)):
             tokens = await self._tokens(call)
             if len(tokens) >= self._context:
                 raise PromptTooLong(len(tokens), self._context)
             bound = len(tokens)
-            for other in [
-                other for other in self._jobs.values() if other.is_long and other.tokens is None and other.call
-            ]:
-                other.tokens = await self._tokens(other.call)
+            for other in list(self._jobs.values()):
+                if other.is_long and other.tokens is None and other.call is not None:
+                    other.tokens = await self._tokens(other.call)
         answer = min(limited, self._context - bound)
         so_far = None
         if self._tight and answer > self._policy.share and isinstance(call, CompletionCall) and _resumable(call):
@@ -421,9 +421,9 @@ class ScheduledEngine:
                 except Released:
                     continue
                 if prefix.users > 1:
-                    prefix.size_bytes = await self._engine.save_slot(leader.slot, prefix.name)
-                    self._forget(self._prefixes.keep(prefix))
                     async with self._launch(Hold(lambda _: None), leader.ask):
+                        prefix.size_bytes = await self._engine.save_slot(leader.slot, prefix.name)
+                        self._forget(self._prefixes.keep(prefix))
                         await self._prepare(prefix, prefix.users, leader.slot)
                 break
         except EngineError as exc:
@@ -434,7 +434,7 @@ class ScheduledEngine:
             self._pump()
 
     async def _prepare(self, prefix: Prefix, num: int, slot: int) -> None:
-        """Restore a prefix into idle slots for ``num`` calls, while none of them is under way: later each would wait for a batch."""
+        """Restore a prefix into idle slots for ``num`` calls, while none of them runs: later each would wait for a batch."""
         self._prepared = {slot: prefix}
         for idle, _ in await self._engine.idle_slots():
             if len(self._prepared) >= num:
