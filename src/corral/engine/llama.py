@@ -164,6 +164,10 @@ class LlamaEngine:
         """Give an idle slot the state that was kept as ``name``."""
         await self._ask(f"/slots/{slot}?action=restore", {"filename": name})
 
+    async def empty_slot(self, slot: int) -> None:
+        """Let an idle slot have nothing in memory any more."""
+        await self._ask(f"/slots/{slot}?action=erase", {})
+
     def forget_slot(self, name: str) -> None:
         """Let go of what was kept as ``name``."""
         (self._process.states / name).unlink(missing_ok=True)

@@ -232,7 +232,7 @@ async def test_what_prompts_have_in_common_is_computed_once(tmp_path: Path) -> N
         assert [answer.end.prompt_tokens for answer in answers] == [
             len(await engine.tokenise(call.prompt, add_special=True)) for call in calls
         ]
-        again = await said(engine.complete(CompletionCall(STORY * 25 + "Now", replace(GREEDY, max_tokens=4))))
+        again = await said(engine.complete(CompletionCall(STORY * 25 + turn("Why?"), replace(GREEDY, max_tokens=4))))
         assert again.end.cached_tokens >= common - 2
         folder = process.states
         assert list(folder.iterdir())

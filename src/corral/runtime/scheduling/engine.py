@@ -254,6 +254,10 @@ class ScheduledEngine:
             if job.turn is not None and not job.turn.done():
                 job.turn.set_result(None)
 
+    def _adds_little(self, job: _Job) -> bool:
+        kept = self._prefixes.best(job.tokens or ())
+        return kept is not None and len(job.tokens or ()) - len(kept.tokens) < LEAST_TOKENS
+
     async def _swept(self) -> None:
         """Wait until the engine works on nothing any more that nobody wants. It looks once a second while it reads a prompt."""
         try:
@@ -354,8 +358,13 @@ class ScheduledEngine:
         self._pump()
 
     async def _remembered(self, job: _Job) -> None:
-        """Know what lies in a slot now."""
+        """Know what lies in a slot now. What a file has, but for little, is not left there: it would slow down all others."""
         try:
+            if job.hold.slot is not None and self._adds_little(job):
+                async with self._launch(Hold(lambda _: None), Ask(0, 0, 0, 0.0)):
+                    if any(slot == job.hold.slot for slot, _ in await self._engine.idle_slots()):
+                        await self._engine.empty_slot(job.hold.slot)
+                return
             if job.tokens is None and job.call is not None:
                 job.tokens = await self._tokens(job.call)
         except EngineError:
