@@ -267,6 +267,11 @@ class Settings:
         5.0, _duration, "How long answers may go on when the server is told to end; then they are ended too."
     )
     max_queue: int = _setting(512, _count(1), "Requests that may wait before more are refused.", "OLLAMA_MAX_QUEUE")
+    model_queue: int = _setting(
+        0,
+        _count(0),
+        "Requests that may wait for one loaded model before more are refused; 0 is no limit but max_queue.",
+    )
     origins: tuple[str, ...] = _setting(
         (), _origins, "Web origins allowed besides local ones, comma-separated; * is all.", "OLLAMA_ORIGINS"
     )

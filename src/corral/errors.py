@@ -139,7 +139,22 @@ class ConversionError(CorralError):
 
 
 class ServerBusy(CorralError):
-    """More requests wait than the server is allowed to queue."""
+    """More requests wait than the server is allowed to queue.
+
+    ``position`` is the place in the queue that this one would have had, where there is a queue; ``retry_after_s`` is when there
+    may be room again.
+    """
+
+    def __init__(
+        self,
+        message: str = "server busy, please try again.  maximum pending requests exceeded",
+        *,
+        position: int | None = None,
+        retry_after_s: int = 1,
+    ) -> None:
+        super().__init__(message + (f" (this one would be number {position})" if position is not None else ""))
+        self.position = position
+        self.retry_after_s = retry_after_s
 
 
 class ShuttingDown(CorralError):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -63,7 +64,7 @@ async def test_an_engine_answers_inside_its_block_and_is_gone_after_it(log: Path
 
 async def test_only_who_has_the_key_is_answered(log: Path) -> None:
     async with run_engine(CONFIG, log=log) as process:
-        stranger = LlamaEngine(CONFIG, type(process)(process.port, "wrong", process.process, log))
+        stranger = LlamaEngine(CONFIG, replace(process, key="wrong"))
         with pytest.raises(EngineRefused) as refused:
             await stranger.tokenise("x")
         assert refused.value.status == 401

@@ -55,8 +55,8 @@ def refusal_of(error: CorralError) -> Refusal:
             return Refusal(404, f"model {error.name!r} not found", code="model_not_found")
         case ShuttingDown():
             return Refusal(503, str(error))
-        case ServerBusy():
-            return Refusal(503, str(error), {"retry-after": "1"})
+        case ServerBusy(retry_after_s=seconds):
+            return Refusal(503, str(error), {"retry-after": str(seconds)})
         case EngineRefused(status=status) if 400 <= status < 500:
             return Refusal(400, str(error))
         case _:

@@ -97,18 +97,17 @@ class ChatAnswer:
 
 
 class _ThoughtTokens:
-    """Counts the tokens of a thought: all up to the one that brought the last piece of it."""
+    """Counts the tokens of a thought: all that came before the first of the answer, tags included."""
 
     def __init__(self) -> None:
-        self._thought = 0
+        self._thinks = False
         self._before_answer: int | None = None
 
     def count(self, data: Mapping[str, Any], *, thinks: bool, answers: bool) -> None:
         """Take in what came: a piece of the thought, or of the answer."""
-        counted = (data.get("timings") or {}).get("predicted_n", data.get("tokens_predicted"))
-        if thinks:
-            self._thought = self._thought + 1 if counted is None else int(counted)
+        self._thinks = self._thinks or thinks
         if answers and self._before_answer is None:
+            counted = (data.get("timings") or {}).get("predicted_n", data.get("tokens_predicted"))
             self._before_answer = max(int(counted or 1) - 1, 0)
 
     def since(self, generated: int) -> int:
@@ -117,25 +116,26 @@ class _ThoughtTokens:
 
     def told(self, finished: Finished) -> Finished:
         """``finished`` with the number."""
-        return (
-            replace(finished, thinking_tokens=min(self._thought, finished.generated_tokens))
-            if self._thought
-            else finished
-        )
+        if not self._thinks:
+            return finished
+        tokens = finished.generated_tokens if self._before_answer is None else self._before_answer
+        return replace(finished, thinking_tokens=min(tokens, finished.generated_tokens))
 
 
 class CompletionAnswer:
     """Turns the chunks of one completion into events; told by tags, thoughts are events of their own."""
 
-    def __init__(self, call: CompletionCall) -> None:
+    def __init__(self, call: CompletionCall, *, own_stops: bool = False) -> None:
+        """With ``own_stops`` the engine does not look for stop strings; with thoughts it never does."""
         self.finished = False
+        self._own_stops = own_stops or call.thoughts is not None
         self._top_logprobs = call.sampling.top_logprobs
         self._thought = _ThoughtTokens()
         self._context = call.limit_each
         self._most = call.sampling.max_tokens
         tags = call.thoughts
         self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
-        self._stops = StopMatcher(call.sampling.stop if call.thoughts else ())
+        self._stops = StopMatcher(call.sampling.stop if self._own_stops else ())
         self._written: list[str] = []
         self._answered = self._shown = 0  # characters of the answer that came, and that were given out
 
@@ -170,7 +170,12 @@ class CompletionAnswer:
 
     def _told(self, content: str, logprobs: tuple[TokenLogprob, ...], *, ended: bool) -> list[Event]:
         if self._thoughts is None:
-            return [Text(content, logprobs)] if content else []
+            if not self._own_stops:
+                return [Text(content, logprobs)] if content else []
+            shown, self.finished = self._stops.feed(content)
+            if ended and not self.finished:
+                shown += self._stops.flush()
+            return _with_logprobs([Text(shown)] if shown else [], logprobs)
         self._written.append(content)
         pieces = self._thoughts.feed(content) + (self._thoughts.flush() if ended else [])
         events: list[Text | Thinking] = []

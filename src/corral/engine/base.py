@@ -48,6 +48,16 @@ class EngineConfig:
     kv_cache_type: str = "f16"
     prompt_cache_mib: int = 512
 
+    @property
+    def rounded_context(self) -> int:
+        """The context of a sequence as the engine has it: a multiple of 256."""
+        return -(-self.context // 256) * 256
+
+    @property
+    def pool(self) -> int:
+        """The tokens of all sequences together. No sequence can have more of them than its context."""
+        return max(self.pool_tokens or self.rounded_context * self.slots, self.rounded_context)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -160,7 +170,7 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 class ChatCall:
     """A conversation to be continued; the engine renders it and parses thoughts and tool calls.
 
-    ``background`` work waits for all other work.
+    ``background`` ones begin only while no other call waits.
     """
 
     conversation: Conversation
@@ -188,6 +198,7 @@ class CompletionCall:
     the answer is told from its thought. ``shown`` are control tokens that are text here.
 
     With ``limit_each``, which is the context in tokens, ``max_tokens`` is a limit for the thought and once more for the answer.
+    ``background`` calls begin only while no other call waits.
     """
 
     prompt: str | tuple[int, ...]
@@ -282,12 +293,20 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """How busy an engine is now: sequences being generated, requests that wait for one, tokens of the pool that are taken."""
+    """How busy an engine is now: sequences of which so many are being generated, tokens of their pool, requests that wait.
 
+    ``paused`` ones wait in the middle of their answer. Since the engine started there were so many ``pauses``, and so many
+    beginnings that several prompts share were read by themselves (``prefix_leaders``).
+    """
+
+    slots: int
     slots_in_use: int
     queue: int
     pool_tokens: int
     pool_in_use: int
+    paused: int = 0
+    pauses: int = 0
+    prefix_leaders: int = 0
 
 
 @runtime_checkable

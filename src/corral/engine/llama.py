@@ -13,7 +13,7 @@ import sys
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -37,6 +37,7 @@ from corral.engine.base import (
     Scores,
     tool_name,
 )
+from corral.engine.hold import Hold, Released
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
 from corral.errors import EngineCrashed, EngineError, EngineRefused, InvalidRequest, PromptTooLong
@@ -48,6 +49,10 @@ _COUNTS_KEPT = 4096
 # Most embedding models read a text at once; what they cannot read so is refused with a text of status 500.
 _LARGER_THAN_BATCH = re.compile(r"input \(([0-9]+) tokens\) is too large to process.*batch size: ([0-9]+)\)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\[img-([0-9]{1,6})\]")
+
+
+class _Broken(Exception):
+    """The connection ended before the answer did: the process is gone or going, or it was closed from here."""
 
 
 class LlamaEngine:
@@ -62,12 +67,14 @@ class LlamaEngine:
         self._num_tokens: int | None = None
         self._marker: str | None = None
         self._media_tokens: dict[bytes, int] = {}
+        self._chat_template: str | None = None
 
     @property
     def config(self) -> EngineConfig:
         return self._config
 
-    async def chat(self, call: ChatCall) -> AsyncGenerator[Batch, None]:
+    async def chat(self, call: ChatCall, hold: Hold | None = None) -> AsyncGenerator[Batch, None]:
+        """As the protocol has it; with a ``hold`` it may also raise `Released`."""
         body = _conversation(_with_chosen_tool(call)) | _sampling(call.sampling) | {"stream": True}
         if call.sampling.max_tokens is not None:
             body["max_tokens"] = call.sampling.max_tokens
@@ -90,17 +97,13 @@ class LlamaEngine:
             # The engine looks for them in thoughts too, and does not say which it met; so they are looked for here.
             del body["stop"]
             answer.stops = StopMatcher(call.sampling.stop)
-        async with self._post("/v1/chat/completions", body) as response:
-            stream = _ServerSentEvents(response)
-            while objects := await stream.arrived():
-                events = [event for data in objects for event in answer.read(data)]
-                if events:
-                    yield events
-                if answer.finished:
-                    return
-        raise await self._crashed("the engine ended the answer too early")
+        stream = self._answered("/v1/chat/completions", body, answer, hold)
+        async with aclosing(stream):
+            async for batch in stream:
+                yield batch
 
-    async def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
+    async def complete(self, call: CompletionCall, hold: Hold | None = None) -> AsyncGenerator[Batch, None]:
+        """As the protocol has it; with a ``hold`` it may also raise `Released`."""
         prompt = call.prompt if isinstance(call.prompt, str) else list(call.prompt)
         body: dict[str, Any] = {"prompt": prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
         if call.images:
@@ -122,15 +125,81 @@ class LlamaEngine:
             body.pop("stop", None)
             body["timings_per_token"] = True
         answer = CompletionAnswer(call)
-        async with self._post("/completion", body) as response:
-            stream = _ServerSentEvents(response)
-            while objects := await stream.arrived():
-                events = [event for data in objects for event in answer.read(data)]
-                if events:
-                    yield events
-                if answer.finished:
-                    return
+        if hold is not None and hold.answer is not None:
+            answer = hold.answer
+            body.pop("stop", None)
+            body |= {"timings_per_token": True, "return_tokens": True}
+            if hold.resumed is not None:
+                room = hold.resumed.room
+                body |= {"prompt": list(hold.resumed.tokens), "n_predict": -1 if room is None else room}
+        stream = self._answered("/completion", body, answer, hold)
+        async with aclosing(stream):
+            async for batch in stream:
+                yield batch
+
+    async def _answered(
+        self, path: str, body: dict[str, Any], answer: ChatAnswer | CompletionAnswer, hold: Hold | None
+    ) -> AsyncGenerator[Batch, None]:
+        if hold is not None and hold.slot is not None:
+            body["id_slot"] = hold.slot
+        try:
+            async with self._post(path, body) as response:
+                if hold is not None:
+                    hold.begin(response.close)
+                stream = _ServerSentEvents(response)
+                while objects := await stream.arrived():
+                    if hold is not None:
+                        if hold.released and hold.answer is None:
+                            raise Released  # it will be begun again, so nothing of it may be told
+                        hold.hear(objects)
+                    events = [event for data in objects for event in answer.read(data)]
+                    if events:
+                        yield events
+                    if answer.finished:
+                        return
+        except _Broken as exc:
+            if hold is not None and hold.released:
+                raise Released from exc
+            raise await self._crashed(str(exc)) from exc
         raise await self._crashed("the engine ended the answer too early")
+
+    async def read_prefix(self, tokens: Sequence[int], hold: Hold) -> int:
+        """Have the engine read ``tokens``, and no more; the slot that then has them. May raise `Released`."""
+        body = {"prompt": list(tokens), "n_predict": 0, "cache_prompt": True, "stream": True, "temperature": 0}
+        slot = -1
+        try:
+            async with self._post("/completion", body) as response:
+                hold.begin(response.close)
+                stream = _ServerSentEvents(response)
+                while objects := await stream.arrived():
+                    hold.hear(objects)
+                    slot = max([slot, *(int(data.get("id_slot", -1)) for data in objects)])
+        except _Broken as exc:
+            if hold.released:
+                raise Released from exc
+            raise await self._crashed(str(exc)) from exc
+        return slot
+
+    async def save_slot(self, slot: int, name: str) -> int:
+        """Keep the state of an idle slot in a file; its bytes."""
+        return int((await self._ask(f"/slots/{slot}?action=save", {"filename": name}))["n_written"])
+
+    async def restore_slot(self, slot: int, name: str) -> None:
+        """Give an idle slot the state that was kept as ``name``."""
+        await self._ask(f"/slots/{slot}?action=restore", {"filename": name})
+
+    async def empty_slot(self, slot: int) -> None:
+        """Let an idle slot have nothing in memory any more."""
+        await self._ask(f"/slots/{slot}?action=erase", {})
+
+    def forget_slot(self, name: str) -> None:
+        """Let go of what was kept as ``name``."""
+        (self._process.states / name).unlink(missing_ok=True)
+
+    async def idle_slots(self) -> list[tuple[int, int]]:
+        """The slots that are not busy, and about how many tokens each has in memory; the emptiest first."""
+        found = [slot for slot in await self._get("/slots") if not slot["is_processing"]]
+        return sorted(((int(s["id"]), int(s.get("n_prompt_tokens", 0))) for s in found), key=lambda s: (s[1], s[0]))
 
     async def _with_images(self, prompt: str, images: Sequence[bytes]) -> dict[str, Any]:
         text, order = with_markers(prompt, len(images), await self._media_marker())
@@ -210,6 +279,12 @@ class LlamaEngine:
             self._end_of_turn = str((await self._get("/props"))["eos_token"])
         return self._end_of_turn
 
+    async def chat_template(self) -> str:
+        """The template of conversations."""
+        if self._chat_template is None:
+            self._chat_template = str((await self._get("/props")).get("chat_template") or "")
+        return self._chat_template
+
     async def slots(self) -> list[bool]:
         return [bool(slot["is_processing"]) for slot in await self._get("/slots")]
 
@@ -223,26 +298,31 @@ class LlamaEngine:
         self._connector.close()
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> Any:
-        async with self._post(path, body) as response:
-            return orjson.loads(await response.all())
+        return await self._whole("POST", path, orjson.dumps(body))
 
     async def _get(self, path: str) -> Any:
-        async with self._exchange("GET", path) as response:
-            return orjson.loads(await response.all())
+        return await self._whole("GET", path)
+
+    async def _whole(self, method: str, path: str, body: bytes = b"") -> Any:
+        try:
+            async with self._exchange(method, path, body) as response:
+                return orjson.loads(await response.all())
+        except _Broken as exc:
+            raise await self._crashed(str(exc)) from exc
 
     def _post(self, path: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Exchange]:
         return self._exchange("POST", path, orjson.dumps(body))
 
     @asynccontextmanager
     async def _exchange(self, method: str, path: str, body: bytes = b"") -> AsyncGenerator[Exchange, None]:
-        """An answer with a status below 400. Refused, reset, closed in mid-answer: the process is gone or going."""
+        """An answer with a status below 400. Raises `_Broken`: refused, reset, closed in mid-answer."""
         try:
             async with self._connector.exchange(method, path, body) as response:
                 if response.status >= 400:
                     raise _refusal(await response.all(), response.status)
                 yield response
         except ConnectionError as exc:
-            raise await self._crashed(str(exc)) from exc
+            raise _Broken(str(exc)) from exc
 
     async def _crashed(self, detail: str) -> EngineCrashed:
         """What to say of an answer that broke off; a process that has just died takes a moment to be known as dead."""

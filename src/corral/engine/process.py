@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -31,12 +32,16 @@ LOG_TAIL_BYTES = 4096  # a loader's complaint or a backtrace fits; the whole log
 
 @dataclass(frozen=True, slots=True)
 class EngineProcess:
-    """A running engine: where to reach it, with which key, and which process serves it."""
+    """A running engine: where to reach it, with which key, and which process serves it.
+
+    ``states`` is the folder where it keeps the states of slots that it is told to save.
+    """
 
     port: int
     key: str
     process: asyncio.subprocess.Process
     log: Path
+    states: Path
 
     @property
     def pid(self) -> int:
@@ -103,20 +108,21 @@ async def run_engine(
     included, the child is reaped first; its log is removed if it did its work, and kept if it did not.
     """
     key = secrets.token_hex(24)
-    process = await _spawn(argv, log)
-    served = False
-    try:
-        started(process.pid)
-        port = await _announced_port(process, config, key, log, stall_s)
-        served = True
-        yield EngineProcess(port=port, key=key, process=process, log=log)
-    finally:
-        crashed = served and process.returncode is not None
-        # Shielded: a cancelled request must not leave an orphan holding the memory.
-        with anyio.CancelScope(shield=True):
-            await _stop(process, grace_s)
-        if served and not crashed:
-            log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="corral-states-", ignore_cleanup_errors=True) as states:
+        process = await _spawn(argv, log)
+        served = False
+        try:
+            started(process.pid)
+            port = await _announced_port(process, config, key, log, Path(states), stall_s)
+            served = True
+            yield EngineProcess(port=port, key=key, process=process, log=log, states=Path(states))
+        finally:
+            crashed = served and process.returncode is not None
+            # Shielded: a cancelled request must not leave an orphan holding the memory.
+            with anyio.CancelScope(shield=True):
+                await _stop(process, grace_s)
+            if served and not crashed:
+                log.unlink(missing_ok=True)
 
 
 def log_tail(log: Path) -> str:
@@ -147,12 +153,13 @@ async def _spawn(argv: Sequence[str], log: Path) -> asyncio.subprocess.Process:
 
 
 async def _announced_port(
-    process: asyncio.subprocess.Process, config: EngineConfig, key: str, log: Path, stall_s: float
+    process: asyncio.subprocess.Process, config: EngineConfig, key: str, log: Path, states: Path, stall_s: float
 ) -> int:
     """The port that the child prints. Raises `EngineStartError` when it ends or stalls first."""
     assert process.stdin is not None
     assert process.stdout is not None
-    request = {"config": {k: _plain(v) for k, v in asdict(config).items()}, "key": key}
+    described = asdict(config) | {"pool": config.pool, "rounded_context": config.rounded_context}
+    request = {"config": {k: _plain(v) for k, v in described.items()}, "key": key, "states": str(states)}
     try:
         process.stdin.write(orjson.dumps(request) + b"\n")
         await process.stdin.drain()

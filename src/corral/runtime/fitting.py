@@ -80,7 +80,7 @@ def placed(prompt: str, media: tuple[bytes, ...]) -> str:
 
 def engine_limit(engine: Engine) -> int:
     """The context at which the engine itself stops: it rounds up to a multiple of 256."""
-    return -(-engine.config.context // 256) * 256
+    return engine.config.rounded_context
 
 
 def within(sampling: Sampling, room: int) -> Sampling:

@@ -71,6 +71,8 @@ class RuntimeNumbers:
     evictions: Counter[str] = field(default_factory=Counter)
     crashes: Counter[str] = field(default_factory=Counter)
     retries: Counter[str] = field(default_factory=Counter)
+    pauses: Counter[str] = field(default_factory=Counter)
+    prefix_leaders: Counter[str] = field(default_factory=Counter)
     queue_wait: Histogram = field(default_factory=Histogram)
 
     def finished(self, model: str, end: Finished) -> None:

@@ -47,6 +47,7 @@ from corral.runtime.numbers import RuntimeNumbers, label
 from corral.runtime.options import EngineWishes
 from corral.runtime.placement import CPU, Load, Loaded, Plan, Refuse, Wait, place, smaller
 from corral.runtime.plans import engine_config, rules_of, shape_of, wish_of
+from corral.runtime.scheduling import Line, ScheduledEngine
 from corral.runtime.translated import Translated
 from corral.runtime.watch import watch
 
@@ -94,7 +95,7 @@ class _Entry:
         self.wishes = wishes
         self.keep_alive_s = keep_alive_s
         self.pinned = pinned
-        self.ready: asyncio.Future[LlamaEngine] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
         self.stop = asyncio.Event()
         self.pid: int | None = None
         self.account: MemoryAccount | None = None
@@ -176,6 +177,7 @@ class EnginePool:
         self._closed = False
         self._gives_way: dict[str, object] = {}  # busy models that were closed, and for whom
         self.numbers = RuntimeNumbers()
+        self.line = Line(settings.max_queue, settings.model_queue, lambda: self._waiting)
 
     async def __aenter__(self) -> EnginePool:
         self._first_look = asyncio.create_task(self._machine.refresh(), name="devices")
@@ -252,7 +254,7 @@ class EnginePool:
             assert entry is not None
             return entry
         if self._waiting >= self._settings.max_queue:
-            raise ServerBusy("server busy, please try again.  maximum pending requests exceeded")
+            raise ServerBusy(position=self._waiting + 1)
         self._waiting += 1
         ticket = object()
         loop = asyncio.get_running_loop()
@@ -425,7 +427,8 @@ class EnginePool:
         )
         async with run as process:
             with closing(LlamaEngine(entry.config, process)) as engine:
-                entry.ready.set_result(engine)
+                admits = not entry.config.embedding
+                entry.ready.set_result(ScheduledEngine(engine, self.line, self.numbers, model) if admits else engine)
                 logger.info(
                     "loaded %s in %.2f s: context %d, %d slots, process %d",
                     entry.spec.name.short,
@@ -557,7 +560,7 @@ def _snapshot(entry: _Entry) -> LoadedModel:
     engine = entry.ready.result() if entry.ready.done() and not entry.ready.exception() else None
     slots = entry.config.slots
     pool_tokens = entry.config.pool_tokens or entry.config.context * slots
-    load = EngineLoad(min(entry.leases, slots), max(0, entry.leases - slots), pool_tokens, 0)
+    load = EngineLoad(slots, min(entry.leases, slots), max(0, entry.leases - slots), pool_tokens, 0)
     return LoadedModel(
         spec=entry.spec,
         context=entry.config.context,

@@ -21,7 +21,7 @@ Think = bool | Literal["low", "medium", "high", "max"]
 class GenerationRequest:
     """What every generation has. ``model`` is the name as the client wrote it, for answers and errors.
 
-    ``logit_bias`` is what is added to the logits of tokens, by number. ``background`` work waits for all other work.
+    ``background`` work waits for all other work.
     ``progress`` asks for `Reading` events.
     """
 
@@ -33,7 +33,6 @@ class GenerationRequest:
     keep_alive_s: float | None = None
     truncate: bool = True
     top_logprobs: int | None = None
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
     background: bool = field(default_factory=in_background.get)
     progress: bool = False
 

@@ -146,7 +146,6 @@ class Sessions:
                 limit = _limit(options, lease.engine)
                 sampling = replace(
                     options.sampling(num_ctx=limit, top_logprobs=request.top_logprobs),
-                    logit_bias=tuple(request.logit_bias.items()),
                     progress=request.progress,
                 )
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 
 import psutil
 from prometheus_client import CollectorRegistry
@@ -90,10 +91,23 @@ class _Numbers(Collector):
             ("corral_engine_context_tokens", "Context of each slot.", [m.context for m in loaded]),
             ("corral_engine_memory_bytes", "Resident memory of the engine.", [m.memory_bytes for m in loaded]),
         ):
-            gauge = GaugeMetricFamily(name, text, labels=("model",))
-            for model, value in zip(names, values, strict=True):
-                gauge.add_metric((model,), value)
-            yield gauge
+            yield self._gauge(name, text, zip(names, values, strict=True))
+        loads = [(label(model.spec.name), model.load) for model in loaded if not model.loading]
+        for name, text, of_load in (
+            ("corral_engine_slots_in_use", "Requests that the engine works on.", attrgetter("slots_in_use")),
+            ("corral_engine_pool_tokens", "Tokens that all sequences share.", attrgetter("pool_tokens")),
+            ("corral_engine_pool_tokens_in_use", "Tokens that requests hold.", attrgetter("pool_in_use")),
+            ("corral_engine_queue_depth", "Requests that wait for their turn.", attrgetter("queue")),
+            ("corral_engine_paused", "Answers that wait to go on.", attrgetter("paused")),
+        ):
+            yield self._gauge(name, text, [(model, of_load(load)) for model, load in loads])
+        numbers = self._state.pool.numbers
+        yield self._counter("corral_pauses", "Answers that were paused for others.", numbers.pauses)
+        yield self._counter(
+            "corral_prefix_leaders",
+            "Beginnings of prompts that were computed once for several.",
+            numbers.prefix_leaders,
+        )
 
     def _of_loads(self) -> Iterator[Metric]:
         numbers = self._state.pool.numbers
@@ -105,6 +119,12 @@ class _Numbers(Collector):
         yield self._histogram("corral_model_load_seconds", "How long loads took that ended well.", numbers.load_times)
         yield self._counter("corral_evictions", "Models unloaded to make room for others.", numbers.evictions)
         yield self._counter("corral_engine_crashes", "Engines that ended unexpectedly.", numbers.crashes)
+
+    def _gauge(self, name: str, text: str, values: Iterable[tuple[str, float]]) -> Metric:
+        gauge = GaugeMetricFamily(name, text, labels=("model",))
+        for model, value in values:
+            gauge.add_metric((model,), value)
+        return gauge
 
     def _counter(self, name: str, text: str, counts: Mapping[str, int]) -> Metric:
         family = CounterMetricFamily(name, text, labels=("model",))

@@ -46,7 +46,7 @@ def test_an_answer_has_its_thought_under_both_names_and_counts_it(client: openai
     assert choice.finish_reason == "stop"
     usage = answer.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (11, 22, 33)
-    assert usage.completion_tokens_details.reasoning_tokens == 10
+    assert usage.completion_tokens_details.reasoning_tokens == 13
     assert 0 <= usage.prompt_tokens_details.cached_tokens <= 11
     assert answer.id.startswith("chatcmpl-")
     assert answer._request_id

@@ -21,7 +21,7 @@ def test_a_prompt_is_put_into_the_template_and_the_thought_is_no_text(client: op
     answer = complete(client, model, max_tokens=64)
     (choice,) = answer.choices
     assert (choice.text, choice.finish_reason, choice.reasoning) == (ANSWER, "stop", THOUGHT)
-    assert answer.usage.completion_tokens_details.reasoning_tokens == 10
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 13
     chunks = list(complete(client, model, max_tokens=64, stream=True, stream_options={"include_usage": True}))
     assert "".join(chunk.choices[0].text for chunk in chunks[:-1]) == ANSWER
     assert "".join(getattr(chunk.choices[0], "reasoning", "") for chunk in chunks[:-1]) == THOUGHT

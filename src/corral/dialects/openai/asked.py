@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from corral.dialects import gojson
@@ -23,7 +23,7 @@ LIMITS: Final = {**options.ALIASES, "max_tokens": "num_predict", "max_completion
 # Fields that are read, or that change nothing in an answer wherever they are served.
 _KNOWN = frozenset(
     {
-        "model", "stream", "stream_options", "n", "options", "stop", "logit_bias", "logprobs", "reasoning", "reasoning_effort",
+        "model", "stream", "stream_options", "n", "options", "stop", "logprobs", "reasoning", "reasoning_effort",
         "think", "chat_template_kwargs", "keep_alive", "user", "metadata", "safety_identifier", "prompt_cache_key",
         "prompt_cache_retention", "prompt_cache_options", "prediction", "_debug_render_only",
         *formats.FIELDS, *PARAMETERS, *LIMITS,
@@ -57,7 +57,6 @@ class Asked:
     output: OutputFormat | None
     keep_alive_s: float | None
     top_logprobs: int | None
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
     render_only: bool = False
 
     def core(self, spec: ModelSpec) -> list[dict[str, Any]]:
@@ -71,7 +70,6 @@ class Asked:
             "keep_alive_s": self.keep_alive_s,
             "truncate": False,
             "top_logprobs": self.top_logprobs,
-            "logit_bias": self.logit_bias,
         }
         seed = self.options.values.get("seed", spec.parameters.get("seed", -1))
         if not isinstance(seed, int) or seed < 0:
@@ -103,7 +101,6 @@ def decode(fields: Fields, known: frozenset[str], top_logprobs: int | None) -> d
         "output": formats.output(fields),
         "keep_alive_s": options.keep_alive(fields),
         "top_logprobs": top_logprobs,
-        "logit_bias": options.logit_bias(fields),
         "render_only": fields.boolean("_debug_render_only") or False,
     }
 

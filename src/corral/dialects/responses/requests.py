@@ -63,7 +63,6 @@ class Create:
     top_logprobs: int | None
     truncate: bool
     keep_alive_s: float | None
-    logit_bias: Mapping[int, float]
     fetched: Fetched = field(repr=False)
     echo: Mapping[str, Any] = field(repr=False)  # what the answer repeats as it was sent
 
@@ -97,7 +96,6 @@ class Create:
             top_logprobs=top_logprobs,
             truncate=truncation == "auto",
             keep_alive_s=options.keep_alive(fields),
-            logit_bias=options.logit_bias(fields),
             fetched=fetched,
             echo={
                 "tools": echoed,
@@ -131,7 +129,6 @@ class Create:
             keep_alive_s=self.keep_alive_s,
             truncate=self.truncate,
             top_logprobs=self.top_logprobs,
-            logit_bias=self.logit_bias,
             background=self.background or in_background.get(),
             messages=messages,
             tools=self.choice.tools,

@@ -19,8 +19,6 @@ T = TypeVar("T")
 ALIASES: Final = {"n_predict": "num_predict", "n_keep": "num_keep", "repetition_penalty": "repeat_penalty"}
 
 MOST_RIVALS: Final = 20
-_STRONGEST_BIAS = 100
-_LAST_TOKEN = 2**31 - 1
 _EFFORTS: Mapping[str, Think | None] = {
     "": None,
     "none": False,
@@ -66,36 +64,6 @@ def stops(fields: Fields) -> tuple[str, ...]:
         raise InvalidRequest(f"invalid type for 'stop' field: {go_type(wrong)}", param="stop")
     assert isinstance(texts, list)
     return tuple(text for text in texts if text)
-
-
-def logit_bias(fields: Fields) -> dict[int, float]:
-    """What is added to the logits of tokens: an object, or llama.cpp's list of pairs, in which ``false`` forbids a token."""
-    value = fields.raw("logit_bias")
-    if value is None:
-        return {}
-    pairs = list(value.items()) if isinstance(value, dict) else value
-    if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise InvalidRequest(
-            'logit_bias must be an object of token numbers and what is added to their logits: {"123": -100}',
-            param="logit_bias",
-        )
-    return dict(_bias(token, bias) for token, bias in pairs)
-
-
-def _bias(token: object, bias: object) -> tuple[int, float]:
-    number = int(token) if isinstance(token, str) and token.isascii() and token.isdigit() else token
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _LAST_TOKEN:
-        raise InvalidRequest(
-            f"logit_bias is by the numbers of tokens; {quoted(str(token))} is none", param=f"logit_bias.{token}"
-        )
-    if bias is False:
-        return number, float("-inf")
-    if isinstance(bias, bool) or not isinstance(bias, int | float) or abs(bias) > _STRONGEST_BIAS:
-        raise InvalidRequest(
-            f"logit_bias of token {number} must be a number from -{_STRONGEST_BIAS} to {_STRONGEST_BIAS}",
-            param=f"logit_bias.{token}",
-        )
-    return number, float(bias)
 
 
 def thought(fields: Fields) -> Think | None:

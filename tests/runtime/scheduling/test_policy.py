@@ -1,0 +1,289 @@
+"""The rules of admission: tables of single decisions, and properties of thousands of random arrivals in a simulated engine."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from corral.runtime.scheduling.policy import (
+    AGEING_TOKENS_PER_S,
+    PATIENCE_S,
+    READ_TOGETHER,
+    Ask,
+    Policy,
+)
+
+
+def ask(prompt: int, answer: int = 100, at: float = 0.0, **more: bool) -> Ask:
+    return Ask(prompt, answer, prompt, at, **more)
+
+
+def filled(policy: Policy, *asks: Ask) -> Policy:
+    for one in asks:
+        policy.enter(one)
+    return policy
+
+
+def run(policy: Policy, now_s: float = 0.0) -> list[Ask]:
+    """Let in one after the other, each read at once."""
+    admitted: list[Ask] = []
+    while some := policy.admit(now_s):
+        for one in some:
+            policy.has_read(one)
+        admitted += some
+    return admitted
+
+
+def test_an_ask_holds_its_prompt_and_all_that_it_may_generate() -> None:
+    policy = filled(Policy(1000, 4), ask(300, 200))
+    run(policy)
+    assert policy.free == 500
+
+
+def test_the_shortest_prompt_goes_first() -> None:
+    long, short, middle = ask(900), ask(100), ask(500)
+    assert run(filled(Policy(10_000, 4), long, short, middle)) == [short, middle, long]
+
+
+def test_a_prompt_that_has_waited_goes_before_one_that_is_shorter_by_less() -> None:
+    old, young = ask(900, at=0), ask(500, at=1 + 400 / AGEING_TOKENS_PER_S)
+    assert run(filled(Policy(10_000, 4), young, old), 3.0) == [old, young]
+
+
+def test_one_prompt_is_read_at_a_time() -> None:
+    first, second = ask(500), ask(600)
+    policy = filled(Policy(10_000, 4), first, second)
+    assert policy.admit(0) == [first]
+    assert policy.admit(0) == []
+    policy.has_read(first)
+    assert policy.admit(0) == [second]
+
+
+def test_very_short_prompts_are_read_together() -> None:
+    asks = [ask(READ_TOGETHER // 4, at=n) for n in range(6)]
+    assert Policy.admit(filled(Policy(10_000, 8), *asks), 0) == asks[:4]
+
+
+def test_no_more_run_than_there_are_slots() -> None:
+    policy = filled(Policy(10_000, 2), *(ask(n) for n in (100, 200, 300)))
+    assert len(run(policy)) == 2
+    assert policy.position(policy.waiting[0]) == 1
+
+
+def test_one_that_fits_passes_one_that_does_not_fit_yet() -> None:
+    running, large, small = ask(100, 500), ask(500), ask(600, 50, at=0.5)
+    policy = filled(Policy(1250, 4), running)
+    run(policy)
+    assert run(filled(policy, ask(600, 500, at=0.1), small), 1.0) == [small]
+    assert large.phase == "waiting"
+
+
+def test_nobody_passes_one_that_has_waited_long() -> None:
+    policy = filled(Policy(1000, 4), ask(100, 500))
+    run(policy)
+    large, small = ask(500, 400, at=0), ask(1000 - 600 - 100, 50, at=PATIENCE_S)
+    assert run(filled(policy, large, small), PATIENCE_S) == []
+    assert policy.position(large) == 1
+
+
+def test_background_begins_only_when_nobody_else_waits() -> None:
+    work, live = ask(10, background=True), ask(500, at=5)
+    policy = filled(Policy(10_000, 4), work, live)
+    assert policy.admit(5) == [live]
+    policy.has_read(live)
+    assert policy.admit(5) == [work]
+
+
+def test_who_follows_waits_for_its_leader() -> None:
+    leader, follower = ask(1000), ask(1040)
+    follower.after, follower.to_read = leader, 40
+    policy = filled(Policy(10_000, 4), follower, leader)
+    assert policy.admit(0) == [leader]
+    policy.leave(leader)
+    policy.sweep()
+    assert policy.admit(0) == [follower]
+
+
+def test_a_much_shorter_prompt_interrupts_a_long_one_which_goes_on_when_it_has_ended() -> None:
+    long, short = ask(4000, interruptible=True), ask(200, at=1)
+    policy = filled(Policy(10_000, 4), long)
+    policy.admit(0)
+    policy.enter(short)
+    assert policy.interrupted() is long
+    assert policy.admit(1) == [short]
+    assert policy.free == 10_000 - 4100 - 300  # the engine still works on the long one
+    policy.has_read(short)
+    assert policy.admit(1) == []
+    policy.sweep()
+    assert policy.admit(1) == [long]
+
+
+@pytest.mark.parametrize(
+    ("reader", "newcomer"),
+    [
+        pytest.param(ask(4000), ask(200, at=1), id="it may not be interrupted"),
+        pytest.param(ask(700, interruptible=True), ask(200, at=1), id="the other is not much shorter"),
+        pytest.param(ask(4000, interruptible=True), ask(200, at=1 + 3900 / AGEING_TOKENS_PER_S), id="it is old"),
+    ],
+)
+def test_a_prompt_is_not_interrupted_when(reader: Ask, newcomer: Ask) -> None:
+    policy = filled(Policy(10_000, 4), reader)
+    policy.admit(0)
+    policy.enter(newcomer)
+    assert policy.interrupted() is None
+
+
+def test_an_open_ended_answer_begins_with_a_share_and_grows() -> None:
+    one = ask(100, 5000, open_ended=True)
+    policy = filled(Policy(6000, 4, share=200), one)
+    run(policy)
+    assert one.held == 300
+    assert policy.grow(one, 150).granted
+    assert one.held == 300  # half a share is left
+    assert policy.grow(one, 201).granted
+    assert one.held == 500
+
+
+def test_the_youngest_is_paused_when_the_pool_is_full() -> None:
+    old, young = ask(100, 800, at=0, open_ended=True), ask(100, 800, at=1, open_ended=True)
+    policy = filled(Policy(900, 4, share=300), old, young)
+    run(policy, 2)
+    assert policy.free == 100
+    growth = policy.grow(old, 390)
+    assert growth.granted
+    assert growth.paused == (young,)
+    assert young in policy.waiting
+
+
+def test_the_youngest_pauses_itself_for_its_elders() -> None:
+    old, young = ask(100, 800, at=0, open_ended=True), ask(100, 800, at=1, open_ended=True)
+    policy = filled(Policy(900, 4, share=300), old, young)
+    run(policy, 2)
+    growth = policy.grow(young, 390)
+    assert not growth.granted
+    assert growth.paused == (young,)
+    assert (young.prompt, young.answer) == (390, 510)  # what it said is part of its prompt now
+
+
+@dataclass
+class Engine:
+    """A simulated one: it reads what is let in a hundred tokens a step, then each answer grows a few tokens a step."""
+
+    policy: Policy
+    rng: random.Random
+    lengths: dict[Ask, int] = field(default_factory=dict)
+    said: Counter[Ask] = field(default_factory=Counter)
+    read: Counter[Ask] = field(default_factory=Counter)
+    begun: dict[Ask, float] = field(default_factory=dict)
+    entered: dict[Ask, float] = field(default_factory=dict)
+    total: dict[Ask, int] = field(default_factory=dict)
+
+    def arrive(self, now: float) -> None:
+        prompt = int(self.rng.paretovariate(0.7) * 20)
+        prompt = min(prompt, 1500)
+        answer = self.rng.randrange(1, 2048 - prompt)
+        one = ask(
+            prompt,
+            answer,
+            at=now,
+            open_ended=self.rng.random() < 0.5,
+            background=self.rng.random() < 0.1,
+            interruptible=self.rng.random() < 0.7,
+        )
+        self.lengths[one] = self.rng.randrange(1, answer + 1)
+        self.entered[one], self.total[one] = now, prompt
+        self.policy.enter(one)
+
+    def step(self, now: float) -> None:
+        policy = self.policy
+        while policy.interrupted() is not None:
+            self.admit(now)
+        self.admit(now)
+        self.check(now)
+        for one in list(policy.running):
+            if one not in policy.running:
+                continue  # paused by another
+            if one.phase == "reading":
+                self.read[one] += 100
+                if self.read[one] >= one.to_read:
+                    policy.has_read(one)
+                    self.begun.setdefault(one, now)
+                    self.read[one] = 0
+            elif one.phase == "answering":
+                self.said[one] += self.rng.randrange(1, 8)
+                if self.said[one] >= self.lengths[one]:
+                    policy.leave(one)
+                elif one.open_ended:
+                    policy.grow(one, self.total[one] + self.said[one])
+            if self.rng.random() < 0.0005 and one.phase != "remnant":
+                policy.leave(one)  # its client hung up
+        if self.rng.random() < 0.3:
+            policy.sweep()
+
+    def admit(self, now: float) -> None:
+        self.policy.admit(now)
+
+    def check(self, now: float) -> None:
+        policy = self.policy
+        assert policy.free >= 0, "more was given than there is"
+        assert len(policy.running) <= policy.slots
+        for one in policy.running:
+            if one.phase == "answering":
+                assert self.total[one] + self.said[one] <= one.held, "an answer outgrew what it holds"
+        reading = any(one.phase == "reading" for one in policy.running)
+        if reading or len(policy.running) == policy.slots:
+            return
+        overdue = any(now - one.arrived_s >= PATIENCE_S for one in policy.waiting)
+        live = any(not one.background for one in policy.waiting)
+        for one in policy.waiting:
+            first = min(one.most, one.prompt + policy.share) if one.open_ended else one.most
+            ready = one.after is None or one.after.phase == "gone"
+            if ready and not overdue and not (one.background and live):
+                assert first > policy.free, "somebody waits for nothing"
+        assert policy.running or not any(one.after is None or one.after.phase == "gone" for one in policy.waiting)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_thousands_of_arrivals_never_overbook_and_nobody_starves(seed: int) -> None:
+    rng = random.Random(seed)
+    policy = Policy(rng.choice((2048, 4096, 10_000)), rng.choice((2, 4, 8)), share=rng.choice((64, 200, 512)))
+    engine = Engine(policy, rng)
+    now, arrived = 0.0, 0
+    while arrived < 600 or policy.waiting or policy.running:
+        now += 0.05
+        # Bursts, and pauses in which the queue gets shorter, so that waiting has an end.
+        if arrived < 600 and len(policy.waiting) < 30 and rng.random() < 0.2:
+            for _ in range(rng.randrange(1, 6)):
+                engine.arrive(now)
+                arrived += 1
+        engine.step(now)
+        assert now < 30_000, f"{len(policy.waiting)} wait for ever"
+    assert policy.free == policy.pool_tokens
+    live = [one for one in engine.begun if not one.background]
+    longest = max(engine.begun[one] - engine.entered[one] for one in live)
+    assert longest < 3000
+
+
+def test_under_a_flood_of_short_prompts_a_long_one_has_its_turn() -> None:
+    policy, rng = Policy(100_000, 4), random.Random(1)
+    long = ask(5000, 10, at=0, interruptible=True)
+    policy.enter(long)
+    now, read = 0.0, Counter[Ask]()
+    while long.phase != "answering":
+        now += 0.1
+        policy.enter(ask(80 + rng.randrange(50), 5, at=now))
+        while policy.interrupted() is not None:
+            policy.admit(now)
+        policy.admit(now)
+        for one in list(policy.running):
+            read[one] += 20  # more come than can be read
+            if one.phase == "answering":
+                policy.leave(one)
+            elif one.phase == "reading" and read[one] >= one.to_read:
+                policy.has_read(one)
+        policy.sweep()
+        assert now < 200
+    assert now >= 5000 / AGEING_TOKENS_PER_S - 1
