@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests import minilm
+from tests.clients.awaited import there
 from tests.conftest import RunningServer
 
 JS = Path(__file__).parent / "js"
-CLIENTS = ["ollama", "vercel"]
+CLIENTS = there("ollama", "vercel", "openai", "responses", "anthropic")
 
 
 @pytest.fixture(scope="module")

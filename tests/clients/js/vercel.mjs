@@ -27,6 +27,12 @@ test('an answer comes whole and in pieces', async () => {
   assert.equal((await generateText({ ...tiny, model: ollama.completion('tiny'), prompt: 'Hello' })).text, hello)
 })
 
+test('options of the provider reach the model', async () => {
+  const options = { num_predict: 2, temperature: 0 }
+  const cut = await generateText({ model: ollama('tiny'), prompt: 'Hello', providerOptions: { ollama: { options } } })
+  assert.deepEqual([cut.finishReason, cut.usage.outputTokens], ['length', 2])
+})
+
 test('thoughts are reasoning', async () => {
   const whole = await generateText({ ...tiny, ...thinking, prompt: 'What is 2 + 3?' })
   assert.deepEqual([whole.reasoningText, whole.text], [thought, '2 + 3 = 5'])
