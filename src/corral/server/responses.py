@@ -25,6 +25,7 @@ from corral.runtime.options import parse_options
 from corral.runtime.requests import ChatRequest, in_background
 from corral.server.bodies import body_of
 from corral.server.generation import Generation
+from corral.server.media import fetched
 from corral.server.native import ignored_header, require, spec_of
 from corral.server.refusing import JSON
 from corral.server.remembered import Remembered
@@ -143,7 +144,8 @@ def tidy(remembered: Remembered | None) -> None:
 
 
 async def _wanted(request: Request) -> Create:
-    return Create.decode(parse(await body_of(request)), {})
+    body = parse(await body_of(request))
+    return Create.decode(body, await fetched(request, body))
 
 
 async def _spec(request: Request, wanted: Create) -> ModelSpec:
