@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests import minilm
-from tests.clients.awaited import there
 from tests.conftest import RunningServer
 
 JS = Path(__file__).parent / "js"
-CLIENTS = there("ollama", "vercel", "openai", "responses", "anthropic")
+CLIENTS = ("ollama", "vercel", "openai", "responses", "anthropic")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ pytest.importorskip("litellm", reason="litellm is not installed; try: make test"
 import litellm
 from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 
-from tests.clients.awaited import there
 from tests.clients.conftest import await_idle, loaded
 from tests.clients.data import ADA, PERSON, PIXEL, WEATHER
 from tests.conftest import RunningServer
@@ -29,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class .* using the `ReadOnly` qualifier:UserWarning"),
 ]
 
-PROVIDERS = there("ollama", "ollama_chat", "openai", "anthropic")
+PROVIDERS = ("ollama", "ollama_chat", "openai", "anthropic")
 SUM = [{"role": "user", "content": "What is 2 + 3?"}]
 THOUGHT = "I have to add 2 and 3. The result is 5.\n"
 PARIS = {"role": "user", "content": "What is the weather in Paris?"}
@@ -156,7 +155,7 @@ def test_keep_alive_is_kept_to(server: RunningServer) -> None:
     assert "tiny:latest" not in loaded(server)
 
 
-@pytest.mark.parametrize("provider", there("ollama", "openai"), indirect=True)
+@pytest.mark.parametrize("provider", ("ollama", "openai"), indirect=True)
 async def test_texts_are_embedded(server: RunningServer, provider: str, minilm_name: str) -> None:
     texts = ["a cat", "a kitten", "a bond market"]
     asked = {"model": f"{provider}/{minilm_name}", **where(server, provider), "input": texts}
