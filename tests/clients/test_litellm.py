@@ -155,7 +155,7 @@ def test_keep_alive_is_kept_to(server: RunningServer) -> None:
     assert "tiny:latest" not in loaded(server)
 
 
-@pytest.mark.parametrize("provider", ("ollama", "openai"), indirect=True)
+@pytest.mark.parametrize("provider", ["ollama", "openai"], indirect=True)
 async def test_texts_are_embedded(server: RunningServer, provider: str, minilm_name: str) -> None:
     texts = ["a cat", "a kitten", "a bond market"]
     asked = {"model": f"{provider}/{minilm_name}", **where(server, provider), "input": texts}
