@@ -61,6 +61,22 @@ def test_images_of_earlier_turns_are_seen(chat: Ask, model: str) -> None:
 
 
 @both_templates
+def test_tokens_are_counted_with_the_images(server: RunningServer, chat: Ask, model: str) -> None:
+    for images in ([], [RED], [RED, BLUE]):
+        blocks = [
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}} for data in images
+        ]
+        messages = [{"role": "user", "content": [*blocks, {"type": "text", "text": "Hello"}]}]
+        body = {"model": model, "messages": messages}
+        counted = httpx.post(f"{server.url}/v1/messages/count_tokens", json=body, timeout=60).json()
+        assert counted == {"input_tokens": chat(model, images=images).prompt_tokens}
+    messages[0]["content"][0]["source"]["data"] = base64_of(b"no image")
+    refused = httpx.post(f"{server.url}/v1/messages/count_tokens", json=body, timeout=60)
+    assert refused.status_code == 400
+    assert EXPECTED in refused.json()["error"]["message"]
+
+
+@both_templates
 def test_a_raw_prompt_has_its_images_where_it_says_or_before_it(generate: Ask, model: str) -> None:
     there = generate(model, "[img-0]Hello", raw=True, images=[RED])
     assert generate(model, "Hello", raw=True, images=[RED]).said == there.said
