@@ -101,8 +101,11 @@ def test_counts_and_the_reason_of_the_end_arrive(server: RunningServer) -> None:
     ],
     ids=["json", "schema"],
 )
-def test_an_answer_has_the_form_that_was_asked_for(asked: dict[str, Any], form: dict[str, Any]) -> None:
-    # Anthropic's API has no formats: litellm lists a tool with the schema, and chooses it.
+def test_an_answer_has_the_form_that_was_asked_for(asked: dict[str, Any], provider: str, form: dict[str, Any]) -> None:
+    # Anthropic's API has no formats: litellm lists a tool with the schema, and chooses it. Made to call a tool that it does not
+    # know, Tiny copies Ada's name into the call only if it goes there without a thought.
+    if provider == "anthropic":
+        asked |= {"thinking": {"type": "disabled"}, "allowed_openai_params": ["thinking"]}
     answer = litellm.completion(**asked, messages=[{"role": "user", "content": ADA}], response_format=form)
     assert json.loads(message(answer).content) == {"name": "Ada", "age": 36}
 

@@ -97,6 +97,29 @@ def test_a_preflight_says_what_is_allowed(shared_server: RunningServer) -> None:
     assert headers["access-control-allow-origin"] == "http://localhost:3000"
 
 
+def test_options_by_a_local_name_needs_no_route(shared_server: RunningServer) -> None:
+    status, headers, body = ask(shared_server, "OPTIONS", "/api/chat", Host="localhost:11434")
+    assert (status, headers["allow"], body) == (204, "POST", "")
+    status, headers, _ = ask(shared_server, "OPTIONS", "/api/nope", Host="box.local")
+    assert (status, "allow" in headers) == (204, False)
+    assert ask(shared_server, "OPTIONS", "/api/chat", Host="127.0.0.1")[::2] == (405, "405 method not allowed")
+    assert ask(shared_server, "OPTIONS", "/api/chat", Host="evil.example")[::2] == (403, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "text"),
+    [
+        ("/api/show", '{"model":"x:cloud"}', "remote model details are unavailable"),
+        ("/api/chat", '{"model":"x:cloud"}', "remote model is unavailable"),
+        ("/api/experimental/web_search", '{"query":"x"}', "web search is unavailable"),
+        ("/api/experimental/web_fetch", '{"url":"https://example.com"}', "web fetch is unavailable"),
+    ],
+)
+def test_what_is_in_the_cloud_is_not_here(shared_server: RunningServer, path: str, body: str, text: str) -> None:
+    status, _, answer = ask(shared_server, "POST", path, body)
+    assert (status, json.loads(answer)["error"]) == (403, f"ollama cloud is disabled: {text}")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "text"),
     [
@@ -111,6 +134,13 @@ def test_a_preflight_says_what_is_allowed(shared_server: RunningServer) -> None:
         ("GET", "/api/generate", 405, "405 method not allowed"),
         ("POST", "/api/tags", 405, "405 method not allowed"),
         ("PUT", "/api/delete", 405, "405 method not allowed"),
+        ("HEAD", "/api/ps", 405, ""),
+        ("HEAD", "/v1/models", 405, ""),
+        ("GET", "/api/status", 200, '{"cloud":{"disabled":true,"source":"env"}}'),
+        ("GET", "/api/experimental/model-recommendations", 200, '{"recommendations":[]}'),
+        ("POST", "/api/experimental/web_search", 400, '{"error":"missing request body"}'),
+        ("POST", "/api/me", 503, '{"error":"account unavailable"}'),
+        ("POST", "/api/signout", 401, '{"error":"you are not currently signed in"}'),
     ],
 )
 def test_a_path_answers_as_ollamas(

@@ -97,6 +97,19 @@ def test_a_format_leaves_the_thought_as_it_was_and_generates_nothing_twice(serve
     assert json.loads(held["message"]["content"]).keys() <= {"age"}
 
 
+def test_an_empty_turn_of_the_assistant_at_the_end_begins_nothing(server: RunningServer) -> None:
+    cold = {"model": "tiny", "options": {"temperature": 0, "num_predict": 60}}
+    empty = {"role": "assistant", "content": ""}
+    _, (plain,) = post(server, "/api/chat", **cold, messages=HELLO)
+    for streamed in (False, True):
+        _, lines = post(server, "/api/chat", **cold, messages=[*HELLO, empty], stream=streamed)
+        for field in ("content", "thinking"):
+            assert "".join(line["message"].get(field, "") for line in lines) == plain["message"][field]
+        assert lines[-1]["prompt_eval_count"] == plain["prompt_eval_count"]
+    _, (held,) = post(server, "/api/chat", **cold, messages=[*ADA, empty], format="json")
+    assert json.loads(held["message"]["content"]) == {"name": "Ada", "age": 36}
+
+
 @BOTH
 def test_a_streamed_answer_in_a_format_is_the_same_text(server: RunningServer, model: str) -> None:
     body = {"model": model, "messages": ADA, "format": PERSON, "options": HOT | {"seed": 3}}

@@ -62,7 +62,16 @@ def chat_conversation(request: ChatRequest) -> Conversation:
     check_choice(request.tools, request.tool_choice)
     # Who must not call a tool is not told of any; the answer is held to be without the mark that calls begin with besides.
     tools = () if request.tool_choice == "none" else request.tools
-    return conversation_of(request, with_model_turns(request.spec, request.messages), tools)
+    messages = request.messages
+    if request.template is None and len(messages) > 1 and _begins_nothing(messages[-1]):
+        messages = messages[:-1]  # llama-server would leave out what begins an answer, and the model would write that
+    return conversation_of(request, with_model_turns(request.spec, messages), tools)
+
+
+def _begins_nothing(message: Message) -> bool:
+    """Whether this is a turn of the assistant with nothing in it, as some clients send it to be filled in."""
+    said = message.content or message.thinking or message.tool_calls or message.images or message.audio
+    return message.role == "assistant" and not said
 
 
 def wanted_of(request: GenerationRequest, conversation: Conversation) -> Wanted:

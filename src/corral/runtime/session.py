@@ -19,6 +19,7 @@ from corral.errors import EngineCrashed, InvalidRequest
 from corral.runtime import native, rendered
 from corral.runtime.conversations import chat_conversation
 from corral.runtime.embedding import Embedded, embed
+from corral.runtime.fitting import prompt_tokens
 from corral.runtime.formats import check_output
 from corral.runtime.media import MediaReader
 from corral.runtime.numbers import label
@@ -124,8 +125,10 @@ class Sessions:
             return await render(lease.engine, request)
 
     async def count(self, request: ChatRequest) -> int:
-        """How many tokens the prompt of a conversation has for the model, which is loaded for it. Images are not among them."""
-        conversation = chat_conversation(request)  # refuses what the model cannot do, before it is loaded
+        """How many tokens the prompt of a conversation has for the model, which is loaded for it, images included."""
+        chat_conversation(request)  # refuses what the model cannot do, before it is loaded
+        request = await self._media.read(request)
+        conversation = chat_conversation(request)
         options = _effective(request)
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
             engine = lease.engine
@@ -133,7 +136,7 @@ class Sessions:
                 prompt = await engine.apply_template(conversation)
             else:
                 prompt = (await rendered.render(engine, request)).removeprefix(await engine.beginning())
-            return len(await engine.tokenise(prompt, add_special=True))
+            return await prompt_tokens(engine, prompt, conversation.media)
 
     async def _on_engine(self, request: GenerationRequest, generate: _Generate) -> AsyncGenerator[Batch, None]:
         """Run ``generate`` on a leased engine; once more on a fresh one if it crashed before anything was sent."""

@@ -29,6 +29,7 @@ from corral.server import (
     anthropic,
     batches,
     blobs,
+    cloud,
     creation,
     distribution,
     embedding,
@@ -66,6 +67,7 @@ ROUTES: tuple[tuple[tuple[str, ...], str, Handler], ...] = (
     (("HEAD", "GET"), "/api/version", native.version),
     (("HEAD", "GET"), "/api/tags", native.tags),
     (("GET",), "/api/ps", native.ps),
+    *cloud.ROUTES,
     (("POST",), "/api/show", native.show),
     (("POST",), "/api/copy", native.copy),
     (("DELETE",), "/api/delete", native.delete),
@@ -165,7 +167,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         redirect_slashes=False,
     )
     # These decode their own bytes, as Ollama does; FastAPI's own routes would look for parameters first.
-    app.router.routes += [Route(path, handler, methods=list(methods)) for methods, path, handler in ROUTES]
+    app.router.routes += [_route(methods, path, handler) for methods, path, handler in ROUTES]
     app.add_exception_handler(CorralError, _refuse)
     app.add_exception_handler(HTTPException, _no_such_route)
     app.add_exception_handler(Exception, _bug)
@@ -177,6 +179,12 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         methods_of=_methods_of,
     )
     return app
+
+
+def _route(methods: Sequence[str], path: str, handler: Handler) -> Route:
+    route = Route(path, handler, methods=list(methods))
+    route.methods = set(methods)  # Starlette adds HEAD to every GET
+    return route
 
 
 _METHODS = {path: methods for methods, path, _ in ROUTES if "{" not in path}

@@ -59,12 +59,14 @@ class Guard:
         """Whether a request for ``host`` (the header's value) is meant for this machine."""
         if not self.loopback:
             return True
-        name = _without_port(host).lower()
-        try:
-            address = ipaddress.ip_address(name.strip("[]"))
-        except ValueError:
-            return name in ("", "localhost", socket.gethostname().lower()) or name.endswith(_LOCAL_SUFFIXES)
+        address = _address(host)
+        if address is None:
+            return _is_local(host)
         return address.is_loopback or address.is_private or address.is_unspecified or str(address) in _own_addresses()
+
+    def answers_options(self, host: str) -> bool:
+        """Whether ``OPTIONS`` without an origin is answered before any route is looked for: this machine, by its name."""
+        return self.loopback and _address(host) is None and _is_local(host)
 
 
 def is_loopback(host: str) -> bool:
@@ -75,6 +77,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(_without_port(host).strip("[]"))
+    except ValueError:
+        return None
+
+
+def _is_local(host: str) -> bool:
+    name = _without_port(host).lower()
+    return name in ("", "localhost", socket.gethostname().lower()) or name.endswith(_LOCAL_SUFFIXES)
 
 
 def _without_port(host: str) -> str:

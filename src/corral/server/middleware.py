@@ -88,6 +88,9 @@ class Entrance:
         if not self._guard.allows_host(host):
             await Response(status_code=403)(scope, receive, send)
             return
+        if scope["method"] == "OPTIONS" and self._guard.answers_options(host):
+            await self._allowed(scope["path"])(scope, receive, send)
+            return
         if self._inflight.draining and scope["path"] not in OPERATIONS:
             body = dumps({"error": SHUTTING_DOWN})
             leaving = {"connection": "close", "retry-after": "5"}
@@ -118,16 +121,18 @@ class Entrance:
         return response
 
     def _preflight(self, path: str, origin: str) -> Response:
-        response = Response(status_code=204)
+        response = self._allowed(path)
         response.headers.update(self._origin_headers(origin))
         response.headers["access-control-allow-methods"] = ALLOW_METHODS
         response.headers["access-control-allow-headers"] = ALLOW_HEADERS
         response.headers["access-control-max-age"] = PREFLIGHT_MAX_AGE_S
         response.headers.append("vary", "Access-Control-Request-Method")
         response.headers.append("vary", "Access-Control-Request-Headers")
-        if methods := self._methods_of(path):
-            response.headers["allow"] = ", ".join(methods)
         return response
+
+    def _allowed(self, path: str) -> Response:
+        methods = self._methods_of(path)
+        return Response(status_code=204, headers={"allow": ", ".join(methods)} if methods else None)
 
     def _origin_headers(self, origin: str) -> dict[str, str]:
         if self._guard.any_origin:

@@ -58,7 +58,7 @@ async def show(request: Request) -> Response:
     """``POST /api/show``."""
     state = State.of(request)
     wanted = Show.decode(await request.body())
-    name = reference(wanted.model, empty=InvalidRequest("model is required"))
+    name = reference(wanted.model, empty=InvalidRequest("model is required"), wanted="remote model details are")
 
     def read() -> bytes:
         details = state.library.show(name, verbose=wanted.verbose, system=wanted.system, options=wanted.options)
@@ -172,8 +172,8 @@ def _header_text(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
-def reference(model: str, *, empty: CorralError) -> ModelName:
-    """The name that a request means; cloud models do not exist here."""
+def reference(model: str, *, empty: CorralError, wanted: str = "remote model is") -> ModelName:
+    """The name that a request means; cloud models do not exist here, nor what is ``wanted`` of one."""
     if not model.strip():
         raise empty
     try:
@@ -181,7 +181,7 @@ def reference(model: str, *, empty: CorralError) -> ModelName:
     except InvalidName as exc:
         raise Refusal(400, "invalid model name") from exc
     if reference.source == "cloud":
-        raise Refusal(403, "ollama cloud is disabled: remote model is unavailable")
+        raise Refusal(403, f"ollama cloud is disabled: {wanted} unavailable")
     return reference.name
 
 
