@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from corral.engine.base import (
     EngineConfig,
     EngineLoad,
     Finished,
+    Reading,
     Scores,
 )
 from corral.engine.hold import Hold, Released, Resumed
@@ -39,11 +40,8 @@ from corral.runtime.scheduling.prefixes import LEAST_TOKENS, Prefix, Prefixes, b
 
 logger = logging.getLogger(__name__)
 
-_LONG_BYTES = (
-    4 * LEAST_TOKENS
-)  # prompts of fewer bytes are not looked at before they are let in, unless tokens are scarce
 _TEMPLATE_BYTES = 4096  # what a template adds to a conversation at most, as a rule
-_BYTES_PER_TOKEN = 4
+_BYTES_PER_TOKEN = 4  # or so; prompts of fewer than `LEAST_TOKENS` are not looked at unless tokens are scarce
 _LOOK_S = 0.02
 SMALLEST_BATCH = 256  # of the engine, where it has the choice
 _OVERFLOW = "Context size has been exceeded"
@@ -65,6 +63,7 @@ class _Job:
     prefix: Prefix | None = None  # what it loads, once it is kept
     leader: _Job | None = None  # who computes that
     slot: int = -1  # of a leader: where its prefix still lies
+    was_read: bool = False  # the whole prompt, so that a slot has it
 
 
 class ScheduledEngine:
@@ -176,7 +175,7 @@ class ScheduledEngine:
                 try:
                     async with aclosing(self._part(job)) as stream:
                         async for batch in stream:
-                            sent = True
+                            sent = sent or not all(isinstance(event, Reading) for event in batch)
                             yield self._counted(job, batch)
                     self._turn_s += 0.1 * (self._clock() - started - self._turn_s)
                     return
@@ -199,35 +198,50 @@ class ScheduledEngine:
             call = await as_completion(self._engine, call) or call
         size = _num_bytes(call)
         now = self._clock()
-        limited = _most_generated(call) or self._context
-        if _has_images(call):  # nobody knows their tokens before they are read
-            return _Job(Ask(self._context, 0, self._context, now, background=call.background), call)
-        bound = min(self._context, size + _TEMPLATE_BYTES if isinstance(call, ChatCall) else size + 8)
-        tokens, is_long = None, size >= _LONG_BYTES
+        limited = _most_generated(call, self._context)
+        media = await self._media_tokens(call)
+        pictured = media is not None
+        bound = min(self._context, size + (media or 0) + (_TEMPLATE_BYTES if isinstance(call, ChatCall) else 8))
+        per_token = 1 if isinstance(call, CompletionCall) and not isinstance(call.prompt, str) else _BYTES_PER_TOKEN
+        tokens, is_long = None, size >= per_token * LEAST_TOKENS and not pictured
         scarce = self._tight and (bool(self._policy.waiting) or bound + limited > self._policy.free)
         others = bool(self._jobs) or self._prefixes.any_kept  # alone a prompt is the engine's business
         if scarce or (others and (is_long or size >= self._context)):
             tokens = await self._tokens(call)
             if len(tokens) >= self._context:
                 raise PromptTooLong(len(tokens), self._context)
-            bound = len(tokens)
+            bound = min(self._context, len(tokens) + (media or 0))
             for other in list(self._jobs.values()):
                 if other.is_long and other.tokens is None and other.call is not None:
-                    other.tokens = await self._tokens(other.call)
-        answer = min(limited, self._context - bound)
+                    with suppress(EngineRefused):  # which its own caller is told
+                        other.tokens = await self._tokens(other.call)
+        ends = self._context
+        if isinstance(call, CompletionCall) and call.limit_each is not None:  # it is ended from here, a little later
+            ends = min(ends, call.limit_each + self._policy.share // 2)
+        answer = max(0, min(limited, ends - bound))
         so_far = None
         if self._tight and answer > self._policy.share and isinstance(call, CompletionCall) and _resumable(call):
             so_far = AnswerSoFar.of(call, tokens)
         ask = Ask(
             bound,
             answer,
-            len(tokens) if tokens else 1 + size // _BYTES_PER_TOKEN,
+            (len(tokens) if tokens else 1 + size // per_token) + (media or 0),
             now,
             open_ended=so_far is not None,
             background=call.background,
-            interruptible=True,
+            interruptible=not pictured,
         )
         return _Job(ask, call, is_long, tokens, so_far)
+
+    async def _media_tokens(self, call: _Call) -> int | None:
+        """The most tokens that its images and sounds take; ``None`` if it has none."""
+        media = call.images if isinstance(call, CompletionCall) else call.conversation.media
+        if not media:
+            return None
+        try:
+            return sum([await self._engine.media_tokens(data) for data in media])
+        except EngineRefused:  # the engine says why when it is asked
+            return self._context
 
     async def _tokens(self, call: _Call) -> list[int]:
         if isinstance(call, ChatCall):
@@ -357,12 +371,16 @@ class ScheduledEngine:
     def _heard(self, job: _Job, objects: Sequence[Mapping[str, object]]) -> None:
         """The engine has said something to ``job``."""
         ask = job.ask
-        if ask.phase == "reading" and not all("prompt_progress" in data for data in objects):
+        said = [data for data in objects if "prompt_progress" not in data]
+        if not said:
+            return
+        job.was_read = True
+        if ask.phase == "reading":
             self._policy.has_read(ask)
             self._pump()
         if job.so_far is None:
             return
-        job.so_far.hear(objects)
+        job.so_far.hear(said)
         if used := job.so_far.num_tokens:
             for victim in self._policy.grow(ask, used).paused:
                 self._pauses += 1
@@ -378,7 +396,7 @@ class ScheduledEngine:
     def _gone(self, job: _Job) -> None:
         self._policy.leave(job.ask)
         self._jobs.pop(job.ask, None)
-        if job.is_long:
+        if job.is_long and job.was_read:
             self._start(self._remembered(job))
         self._let_go(job)
         self._pump()
@@ -388,7 +406,8 @@ class ScheduledEngine:
         try:
             if job.hold.slot is not None and self._adds_little(job):
                 async with self._launch(Hold(lambda _: None), Ask(0, 0, 0, 0.0)):
-                    if any(slot == job.hold.slot for slot, _ in await self._engine.idle_slots()):
+                    idle = {slot for slot, _ in await self._engine.idle_slots()} - self._prepared.keys()
+                    if job.hold.slot in idle:
                         await self._engine.empty_slot(job.hold.slot)
                 return
             if job.tokens is None and job.call is not None:
@@ -444,16 +463,22 @@ class ScheduledEngine:
         prefix.users += 1
         job.ask.to_read = max(1, job.ask.to_read - len(prefix.tokens))
         job.ask.after = leader.ask if leader else None
+        if leader is not None and not job.ask.background:
+            leader.ask.background = False  # it would wait for who waits for it
 
     async def _computed(self, leader: _Job, prefix: Prefix) -> None:
         """Compute a prefix and keep its state. Whoever waits for it goes on in any case."""
         try:
             while prefix.users:
                 await self._turn(leader)
+                if leader.ask.phase == "waiting":
+                    continue  # nobody wanted it any more, for a moment at least
                 try:
                     async with self._launch(leader.hold, leader.ask):
                         leader.slot = await self._engine.read_prefix(prefix.tokens, leader.hold)
                 except Released:
+                    if leader.ask in self._policy.running:
+                        self._policy.put_back(leader.ask)
                     continue
                 if prefix.users > 1:
                     async with self._launch(Hold(lambda _: None), leader.ask):
@@ -463,6 +488,7 @@ class ScheduledEngine:
                 break
         except EngineError as exc:
             logger.warning("a beginning that several prompts share could not be kept: %s", exc)
+            self._discard(prefix)
         finally:
             self._policy.leave(leader.ask)
             self._jobs.pop(leader.ask, None)
@@ -495,7 +521,7 @@ class ScheduledEngine:
             return slot
         except EngineError as exc:
             logger.warning("a beginning that several prompts share could not be loaded: %s", exc)
-            self._prefixes.drop(prefix)
+            self._discard(prefix)
             return None
         finally:
             prefix.users -= 1
@@ -507,7 +533,15 @@ class ScheduledEngine:
             self._forget(self._prefixes.trim())
             if not job.prefix.users and job.leader is not None:
                 job.leader.hold.release()
+                if job.leader.turn is not None and not job.leader.turn.done():
+                    job.leader.turn.set_result(None)
             job.prefix = None
+
+    def _discard(self, prefix: Prefix) -> None:
+        """Its state cannot be had: whoever was going to load it computes it."""
+        prefix.size_bytes = 0
+        self._prefixes.drop(prefix)
+        self._forget((prefix,))
 
     def _forget(self, prefixes: Iterable[Prefix]) -> None:
         for prefix in prefixes:
@@ -524,22 +558,19 @@ def _num_bytes(call: _Call) -> int:
     return size + sum(len(str(tool)) for tool in conversation.tools)
 
 
-def _has_images(call: _Call) -> bool:
-    if isinstance(call, CompletionCall):
-        return bool(call.images)
-    return bool(call.conversation.media)
-
-
 def _resumable(call: _Call) -> bool:
     """Whether the text would be no other for having been paused: nothing is lost with the sampler's state."""
     sampling = call.sampling
     chance = sampling.seed is not None and sampling.temperature > 0 and sampling.top_k != 1
     in_parts = isinstance(call, CompletionCall) and call.limit_each is not None
-    return call.output is None and not chance and not sampling.mirostat and not in_parts
+    pictured = isinstance(call, CompletionCall) and bool(call.images)
+    return call.output is None and not chance and not sampling.mirostat and not in_parts and not pictured
 
 
-def _most_generated(call: _Call) -> int | None:
-    """How many tokens the answer may have; ``None`` is no limit."""
+def _most_generated(call: _Call, context: int) -> int:
+    """How many tokens the answer may have."""
     most = call.sampling.max_tokens
+    if most is None:
+        return context
     twice = isinstance(call, CompletionCall) and call.limit_each is not None
-    return most if most is None or not twice else 2 * most
+    return max(1, 2 * most if twice else most)
