@@ -1,4 +1,4 @@
-"""Folders in which engines keep the states of slots: each goes with its engine, or when a server starts after its own was killed."""
+"""Folders in which engines keep the states of slots: gone with the engine, or when a server starts after theirs was killed."""
 
 from __future__ import annotations
 
