@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -13,16 +13,21 @@ from typing import cast
 import pytest
 from PIL import Image
 
+from bench.models import Shape, make
 from corral.engine.base import (
     Batch,
+    ChatCall,
     CompletionCall,
+    Conversation,
     EngineConfig,
     Finished,
+    Message,
     Text,
     Thoughts,
 )
 from corral.engine.hold import Hold, Released
 from corral.engine.llama import LlamaEngine
+from corral.engine.process import run_engine
 from corral.errors import EngineRefused
 from corral.runtime.scheduling import Line, ScheduledEngine
 from corral.tiny import TINY_FILE
@@ -34,6 +39,7 @@ from tests.runtime.scheduling.test_engine import (
     alone,
     endless,
     said,
+    same,
     scheduled,
     until_queued,
 )
@@ -230,6 +236,20 @@ async def test_an_image_holds_the_tokens_that_it_takes_and_not_a_whole_context(t
             assert IMAGE_TOKENS <= engine.load.pool_in_use - 20 < 100
         together = await asyncio.gather(*(said(engine.complete(call)) for _ in range(3)))
         assert {answer.text for answer in together} == {together[0].text}
+
+
+async def test_a_chat_of_a_model_whose_prompts_begin_with_a_token_is_the_engines_own(tmp_path: Path) -> None:
+    """As a completion of its prompt the engine would begin it twice."""
+    shape = Shape(2, 128, 2, 1, 64, 256, vocabulary=4096)
+    config = replace(CONFIG, weights=make(shape, tmp_path / "begins.gguf", begins=True), slots=2, pool_tokens=256)
+    calls = [ChatCall(Conversation((Message("user", text),)), replace(GREEDY, max_tokens=150)) for text in ("a", "b")]
+    async with run_engine(config, log=tmp_path / "log") as process:
+        bare = LlamaEngine(config, process)
+        assert await bare.beginning()
+        expected = [await said(bare.chat(call)) for call in calls]
+        with closing(ScheduledEngine(bare, Line(512))) as engine:
+            together = await asyncio.gather(*(said(engine.chat(call)) for call in calls))
+    assert [same(one, other) for one, other in zip(expected, together, strict=True)] == [True, True]
 
 
 def image_bytes() -> bytes:
