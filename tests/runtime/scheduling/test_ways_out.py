@@ -28,7 +28,7 @@ from corral.engine.base import (
 from corral.engine.hold import Hold, Released
 from corral.engine.llama import LlamaEngine
 from corral.engine.process import run_engine
-from corral.errors import EngineRefused
+from corral.errors import EngineRefused, ServerBusy
 from corral.runtime.scheduling import Line, ScheduledEngine
 from corral.tiny import TINY_FILE
 from tests.projectors import IMAGE_TOKENS, make_vision
@@ -160,7 +160,7 @@ async def test_nobody_computes_a_beginning_that_nobody_waits_for_any_more() -> N
     busy = asyncio.create_task(said(engine.complete(CompletionCall("other", replace(GREEDY, max_tokens=4)))))
     await until_read(stage, 1)
     clients = [asyncio.create_task(said(engine.complete(about(subject)))) for subject in ("one", "two")]
-    await until_queued(engine, 3)  # both, and their leader
+    await until_queued(engine, 2)
     for client in clients:
         client.cancel()
     await asyncio.gather(*clients, return_exceptions=True)
@@ -170,6 +170,23 @@ async def test_nobody_computes_a_beginning_that_nobody_waits_for_any_more() -> N
     stage.go.set()
     await busy
     assert stage.read == [1]
+
+
+async def test_who_computes_a_beginning_takes_nobodys_place_in_the_queue() -> None:
+    stage, line = Stage(EngineConfig(TINY_FILE, context=4096, slots=1)), Line(most=3)
+    engine = on(stage, line)
+    small = CompletionCall("other", replace(GREEDY, max_tokens=4))
+    clients = [asyncio.create_task(said(engine.complete(small)))]
+    await until_read(stage, 1)
+    clients += [asyncio.create_task(said(engine.complete(call))) for call in (about("one"), about("two"), small)]
+    await until_queued(engine, 3)
+    assert line.waiting == 3
+    with pytest.raises(ServerBusy) as refused:
+        await said(engine.complete(small))
+    assert refused.value.position == 4
+    stage.go.set()
+    await asyncio.gather(*clients)
+    assert engine.load.prefix_leaders == 1
 
 
 async def test_a_state_that_cannot_be_restored_is_forgotten_and_all_are_answered() -> None:

@@ -76,7 +76,7 @@ class ScheduledEngine:
             slots_in_use=len(policy.running),
             pool_tokens=policy.pool_tokens,
             pool_in_use=policy.pool_tokens - policy.free,
-            queue=len(policy.waiting),
+            queue=self._turns.num_waiting,
             paused=sum(job.resumed is not None for ask, job in self._jobs.items() if ask.phase == "waiting"),
             pauses=self._turns.pauses,
             prefix_leaders=self._turns.leaders,
@@ -228,7 +228,7 @@ class ScheduledEngine:
         self._policy.enter(job.ask)
         self._turns.pump()
         if job.ask.phase == "waiting":
-            waiting = len(self._policy.waiting) - 1
+            waiting = self._turns.num_waiting - 1
             self._line.check(waiting, self._turn_s, self._policy.slots)
 
     def _part(self, job: Job) -> AsyncGenerator[Batch, None]:

@@ -65,6 +65,11 @@ class Turns:
         for task in self._tasks:
             task.cancel()
 
+    @property
+    def num_waiting(self) -> int:
+        """Calls that wait; who computes a beginning for them is not one more."""
+        return sum(self.jobs[ask].call is not None for ask in self.policy.waiting)
+
     def count_leader(self) -> None:
         """A beginning that several share is going to be computed."""
         self.leaders += 1
@@ -76,11 +81,12 @@ class Turns:
         if job.ask.phase != "waiting":
             return
         job.turn = asyncio.get_running_loop().create_future()
-        self._line.waiting += 1
+        counts = job.call is not None
+        self._line.waiting += counts
         try:
             await job.turn
         finally:
-            self._line.waiting -= 1
+            self._line.waiting -= counts
             job.turn = None
 
     def pump(self) -> None:
