@@ -43,8 +43,11 @@ FORMATS = {
 }
 
 
-def make(shape: Shape, path: Path, number_format: str = "Q8_0") -> Path:
-    """Write the model to ``path``, unless it is there. ``number_format`` is one of `FORMATS`."""
+def make(shape: Shape, path: Path, number_format: str = "Q8_0", *, begins: bool = False) -> Path:
+    """Write the model to ``path``, unless it is there. ``number_format`` is one of `FORMATS`.
+
+    With ``begins`` every prompt begins with a token of its own, which the template writes too.
+    """
     if path.exists():
         return path
     tiny = read_gguf(TINY_FILE).metadata
@@ -69,7 +72,10 @@ def make(shape: Shape, path: Path, number_format: str = "Q8_0") -> Path:
     writer.add_token_types([*tiny["tokenizer.ggml.token_type"], *([gguf.TokenType.USER_DEFINED] * fillers)])
     writer.add_token_merges(tiny["tokenizer.ggml.merges"])
     writer.add_eos_token_id(2)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(begins)
+    if begins:
+        writer.add_bos_token_id(shape.vocabulary - 1)
+        writer.add_chat_template("{{ bos_token }}" + tiny["tokenizer.chat_template"])
     random = np.random.default_rng(1)
 
     def matrix(name: str, rows: int, columns: int, silent_rows: int = 0) -> None:

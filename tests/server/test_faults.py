@@ -185,6 +185,25 @@ def test_a_server_that_is_killed_leaves_no_engine_behind(server: RunningServer) 
     engine.wait(10)
 
 
+def test_what_engines_of_a_killed_server_kept_is_removed_by_the_next(serve: StartServer, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    killed, living = (serve(TMPDIR=str(temporary)) for _ in range(2))
+    folders = []
+    for server in (killed, living):
+        ask(server, TINY)
+        folders += set(temporary.glob("corral-states-*")) - set(folders)
+    (folders[0] / "states" / "prefix-0").write_bytes(b"state")
+    killed.process.kill()
+    killed.process.wait()
+    assert all(folder.exists() for folder in folders)
+    ask(serve(TMPDIR=str(temporary)), TINY | {"prompt": ""})
+    assert not folders[0].exists()
+    assert folders[1].exists()
+    living.stop()
+    assert not folders[1].exists()
+
+
 def test_a_server_that_is_stopped_during_a_load_ends_at_once(serve: StartServer, endless: Path) -> None:
     server = serve(endless)
     with ThreadPoolExecutor() as threads:

@@ -100,6 +100,7 @@ class _ThoughtTokens:
     """Counts the tokens of a thought: all that came before the first of the answer, tags included."""
 
     def __init__(self) -> None:
+        self.earlier = 0  # in parts of the answer that have ended
         self._thinks = False
         self._before_answer: int | None = None
 
@@ -108,7 +109,7 @@ class _ThoughtTokens:
         self._thinks = self._thinks or thinks
         if answers and self._before_answer is None:
             counted = (data.get("timings") or {}).get("predicted_n", data.get("tokens_predicted"))
-            self._before_answer = max(int(counted or 1) - 1, 0)
+            self._before_answer = self.earlier + max(int(counted or 1) - 1, 0)
 
     def since(self, generated: int) -> int:
         """How many of ``generated`` tokens are the answer's, or the thought's while there is no answer."""
@@ -118,8 +119,9 @@ class _ThoughtTokens:
         """``finished`` with the number."""
         if not self._thinks:
             return finished
-        tokens = finished.generated_tokens if self._before_answer is None else self._before_answer
-        return replace(finished, thinking_tokens=min(tokens, finished.generated_tokens))
+        generated = self.earlier + finished.generated_tokens
+        tokens = generated if self._before_answer is None else self._before_answer
+        return replace(finished, thinking_tokens=min(tokens, generated))
 
 
 class CompletionAnswer:
@@ -160,6 +162,10 @@ class CompletionAnswer:
             events += self._told("", (), ended=True)
             events.append(self._end(_finished("length", data.get("timings") or {})))
         return events
+
+    def goes_on(self, num_tokens: int) -> None:
+        """A part of the answer has ended after ``num_tokens``; what is read from now on counts from 0 again."""
+        self._thought.earlier += num_tokens
 
     def _is_at_limit(self, timings: Mapping[str, Any]) -> bool:
         if self._context is None or self._most is None:

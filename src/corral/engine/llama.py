@@ -6,6 +6,7 @@ server closes them after a streamed answer, and says so too late for a pool of c
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import re
@@ -46,6 +47,9 @@ from corral.parsing import StopMatcher
 
 _DYING_S = 1.0
 _COUNTS_KEPT = 4096
+# Of requests that are answered as a whole. The engine has sixteen threads at least, one of which works on each; when far more come,
+# connections break. Texts are read apart from them, so that what is quick does not wait for what is not.
+_QUICK_AT_ONCE = _READ_AT_ONCE = 8
 # Most embedding models read a text at once; what they cannot read so is refused with a text of status 500.
 _LARGER_THAN_BATCH = re.compile(r"input \(([0-9]+) tokens\) is too large to process.*batch size: ([0-9]+)\)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\[img-([0-9]{1,6})\]")
@@ -68,6 +72,8 @@ class LlamaEngine:
         self._marker: str | None = None
         self._media_tokens: dict[bytes, int] = {}
         self._chat_template: str | None = None
+        self._quick = asyncio.Semaphore(_QUICK_AT_ONCE)
+        self._reading = asyncio.Semaphore(max(_READ_AT_ONCE, 2 * config.slots))
 
     @property
     def config(self) -> EngineConfig:
@@ -227,12 +233,16 @@ class LlamaEngine:
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
         # As text, numbers would cost more to write and read again than many a short text costs to embed.
-        answer = await self._ask("/v1/embeddings", {"input": list(inputs), "encoding_format": "base64"})
+        body = {"input": list(inputs), "encoding_format": "base64"}
+        async with self._reading:
+            answer = await self._whole("POST", "/v1/embeddings", orjson.dumps(body))
         rows = sorted(answer["data"], key=lambda row: row["index"])
         return Embeddings([_vector(row["embedding"]) for row in rows], answer["usage"]["prompt_tokens"])
 
     async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
-        answer = await self._ask("/v1/rerank", {"query": query, "documents": list(documents)})
+        body = {"query": query, "documents": list(documents)}
+        async with self._reading:
+            answer = await self._whole("POST", "/v1/rerank", orjson.dumps(body))
         rows = sorted(answer["results"], key=lambda row: row["index"])
         scores = [row["relevance_score"] for row in rows]  # ``null`` is what JSON has no number for
         return Scores([math.nan if score is None else score for score in scores], answer["usage"]["prompt_tokens"])
@@ -298,10 +308,12 @@ class LlamaEngine:
         self._connector.close()
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> Any:
-        return await self._whole("POST", path, orjson.dumps(body))
+        async with self._quick:
+            return await self._whole("POST", path, orjson.dumps(body))
 
     async def _get(self, path: str) -> Any:
-        return await self._whole("GET", path)
+        async with self._quick:
+            return await self._whole("GET", path)
 
     async def _whole(self, method: str, path: str, body: bytes = b"") -> Any:
         try:

@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import psutil
 
 from corral.engine.account import MemoryAccount, memory_account, says_out_of_memory
 from corral.engine.base import EngineConfig
+from corral.engine.states import states_folder
 from corral.errors import EngineStartError, OutOfMemory
 
 WORKER = (sys.executable, "-m", "corral.engine.worker")
@@ -108,14 +108,14 @@ async def run_engine(
     included, the child is reaped first; its log is removed if it did its work, and kept if it did not.
     """
     key = secrets.token_hex(24)
-    with tempfile.TemporaryDirectory(prefix="corral-states-", ignore_cleanup_errors=True) as states:
+    with states_folder() as states:
         process = await _spawn(argv, log)
         served = False
         try:
             started(process.pid)
-            port = await _announced_port(process, config, key, log, Path(states), stall_s)
+            port = await _announced_port(process, config, key, log, states, stall_s)
             served = True
-            yield EngineProcess(port=port, key=key, process=process, log=log, states=Path(states))
+            yield EngineProcess(port=port, key=key, process=process, log=log, states=states)
         finally:
             crashed = served and process.returncode is not None
             # Shielded: a cancelled request must not leave an orphan holding the memory.

@@ -17,6 +17,7 @@ import corral
 from corral.config import Settings
 from corral.dialects.refusals import Refusal, refusal_of
 from corral.engine.process import WORKER
+from corral.engine.states import sweep_states
 from corral.errors import CorralError
 from corral.hardware import total_memory_bytes
 from corral.library import Library
@@ -108,6 +109,7 @@ def create_app(settings: Settings, inflight: Inflight, worker: Sequence[str] = W
         library = Library(Store(settings.models), settings.go_template)
         if not settings.no_prune:
             await to_thread.run_sync(library.store.tidy)
+        await to_thread.run_sync(sweep_states)
         async with (
             EnginePool(settings, worker) as pool,
             Converter(settings.image_max_bytes, settings.image_max_pixels) as converter,

@@ -78,6 +78,7 @@ class AnswerSoFar:
                 self.said[gap.at : gap.at + gap.num + 1] = found
         self._gaps.clear()
         self._before += self._in_part
+        self.answer.goes_on(self._in_part)
         self._earlier_ns += int(float(self._last.get("predicted_ms", 0)) * 1e6)
         self._in_part, self._last = 0, {}
         most = self.call.sampling.max_tokens
