@@ -377,10 +377,18 @@ class _ServerSentEvents:
         return objects
 
 
+def _told(tool: Mapping[str, Json]) -> Mapping[str, Json]:
+    """``tool`` as the template may print it: that it is strict is nothing to the model."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping) or "strict" not in function:
+        return tool
+    return {**tool, "function": {name: value for name, value in function.items() if name != "strict"}}
+
+
 def _conversation(conversation: Conversation) -> dict[str, Any]:
     body: dict[str, Any] = {"messages": [_message(m) for m in conversation.messages]}
     if conversation.tools:
-        body["tools"] = list(conversation.tools)
+        body["tools"] = [_told(tool) for tool in conversation.tools]
     template: dict[str, Json] = {}
     if conversation.thinking is not None:
         template["enable_thinking"] = conversation.thinking

@@ -53,6 +53,23 @@ def test_a_streamed_call_is_whole_in_one_chunk(client: openai.OpenAI, model: str
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
+def test_a_strict_tool_is_held_to_its_schema_also_where_a_call_is_the_models_choice(
+    client: openai.OpenAI, model: str
+) -> None:
+    city = {"type": "string", "enum": ["Rome", "Oslo"]}  # Tiny would say Paris
+    schema = {"type": "object", "properties": {"city": city}, "required": ["city"], "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": schema, "strict": True}}
+    (choice,) = ask(client, model, tools=[tool]).choices
+    (call,) = choice.message.tool_calls
+    assert json.loads(call.function.arguments)["city"] in ("Rome", "Oslo")
+    assert choice.finish_reason == "tool_calls"
+
+
+def test_that_a_tool_is_strict_is_no_part_of_the_prompt(client: openai.OpenAI, model: str) -> None:
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    assert rendered(client, model, QUESTION, tools=[strict]) == rendered(client, model, QUESTION, tools=[WEATHER])
+
+
 def test_the_clients_helpers_parse_strict_calls(client: openai.OpenAI, model: str) -> None:
     class GetWeather(BaseModel):
         """Get the current weather for a city"""
