@@ -13,6 +13,7 @@ from corral.dialects.gojson import dumps
 from corral.dialects.refusals import Refusal
 from corral.dialects.responses.items import Item, new_id
 from corral.dialects.responses.objects import Response, broken, ended
+from corral.dialects.wire.calls import call_id, compact
 from corral.engine.base import Batch, Finished, Text, Thinking, TokenLogprob, ToolCall
 
 Kept = Callable[[Response], None]
@@ -95,8 +96,8 @@ class Encoder:
     def _piece(self, event: Text | Thinking, written: list[bytes]) -> None:
         kind = "message" if isinstance(event, Text) else "reasoning"
         if self._open is None or self._open["type"] != kind:
-            if not event.text and not event.logprobs:
-                return
+            if not event.text and (not event.logprobs or self._thought()):
+                return  # what comes behind a thought without a text is the token of its tag
             self._close(written)
             self._begin(kind, written)
         self._pieces.append(event.text)
@@ -109,6 +110,11 @@ class Encoder:
         self._logprobs += logprobs
         middle = b',"logprobs":' + (dumps(logprobs) if logprobs else b"[]")
         written.append(self._delta + dumps(event.text) + middle + after)
+
+    def _thought(self) -> bool:
+        """Whether a thought is all that there is so far."""
+        last = self._open or (self._output[-1] if self._output else None)
+        return last is not None and last["type"] == "reasoning"
 
     def _begin(self, kind: str, written: list[bytes]) -> None:
         """Open an item, and write its first events."""
@@ -156,13 +162,14 @@ class Encoder:
 
     def _call(self, call: ToolCall, written: list[bytes]) -> None:
         item: Item = {"id": new_id("fc"), "type": "function_call", "status": "completed"}
-        item |= {"call_id": call.id or new_id("call"), "name": call.name, "arguments": call.arguments}
+        arguments = compact(call.arguments)
+        item |= {"call_id": call_id(call.id), "name": call.name, "arguments": arguments}
         index = len(self._output)
         place = {"item_id": item["id"], "output_index": index}
         opening = {**item, "status": "in_progress", "arguments": ""}
         self._write(written, "response.output_item.added", {"output_index": index, "item": opening})
-        self._write(written, "response.function_call_arguments.delta", {**place, "delta": call.arguments})
-        done = {**place, "name": call.name, "arguments": call.arguments}
+        self._write(written, "response.function_call_arguments.delta", {**place, "delta": arguments})
+        done = {**place, "name": call.name, "arguments": arguments}
         self._write(written, "response.function_call_arguments.done", done)
         self._write(written, "response.output_item.done", {"output_index": index, "item": item})
         self._output.append(item)
