@@ -179,7 +179,7 @@ def reference(model: str, *, empty: CorralError) -> ModelName:
     try:
         reference = ModelReference.parse(model)
     except InvalidName as exc:
-        raise Refusal(400, "invalid model name") from exc
+        raise Refusal(400, "invalid model name", param="model") from exc
     if reference.source == "cloud":
         raise Refusal(403, "ollama cloud is disabled: remote model is unavailable")
     return reference.name
@@ -200,4 +200,4 @@ async def spec_of(request: Request, model: str, *, empty: CorralError, unknown: 
 def require(spec: ModelSpec, model: str, capability: str, act: str) -> None:
     """Raises `NotSupported` that calls the model as its client did, where it lacks ``capability``."""
     if capability not in spec.capabilities:
-        raise NotSupported(f"{quoted(model)} does not support {act}")
+        raise NotSupported(f"{quoted(model)} does not support {act}", param="model")
