@@ -21,18 +21,22 @@ _GAP = "[ \\t\\n\\r]{0,4}"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an answer is to be: of ``output``, with calls to ``tools``; ``thinks`` when the model may think first."""
+    """What an answer is to be: of ``output``, with calls to ``tools``; ``thinks`` when the model may think first.
+
+    With ``held`` it is held to a grammar also where it may be anything.
+    """
 
     output: OutputFormat | None = None
     tools: Sequence[Mapping[str, Json]] = ()
     choice: ToolChoice = "auto"
     parallel: bool = True
     thinks: bool = False
+    held: bool = False
 
     @property
     def free(self) -> bool:
         """Whether the answer may be anything."""
-        if self.output is not None or self.choice != "auto":
+        if self.held or self.output is not None or self.choice != "auto":
             return False
         return not self.tools or (self.parallel and not any(map(is_strict, self.tools)))
 
@@ -129,5 +133,9 @@ def _call(grammar: Grammar, tool: Mapping[str, Json], form: CallForm) -> str:
 
 
 def _arguments(tool: Mapping[str, Json]) -> dict[str, Any]:
+    """The schema of a call's arguments. A function that names no parameter takes none, where its schema says no more."""
     function: Any = tool.get("function")
-    return {"type": "object", **(function.get("parameters") or {})}
+    schema = {"type": "object", **(function.get("parameters") or {})}
+    if not schema.get("properties") and not schema.keys() - {"type", "properties", "required"}:
+        schema["additionalProperties"] = False
+    return schema
