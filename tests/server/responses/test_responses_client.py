@@ -260,3 +260,25 @@ def test_an_empty_input_loads_the_model(client: openai.OpenAI) -> None:
     assert (response.status, response.output) == ("completed", [])
     events = list(client.responses.create(model="tiny", input=[], stream=True))
     assert [event.type for event in events] == ["response.created", "response.in_progress", "response.completed"]
+
+
+@BOTH
+@pytest.mark.parametrize("effort", ["none", "low"])
+def test_log_probabilities_add_no_message_to_a_call(client: openai.OpenAI, model: str, effort: Any) -> None:
+    asked: Any = {"input": "What is the weather in Paris?", "tools": [WEATHER], "reasoning": {"effort": effort}}
+    response = client.responses.create(model=model, include=["message.output_text.logprobs"], **asked, **GREEDY)
+    kinds = [item.type for item in response.output]
+    assert kinds == (["function_call"] if effort == "none" else ["reasoning", "function_call"])
+
+
+@BOTH
+def test_log_probabilities_of_what_might_have_been_a_stop_or_a_call_are_kept(client: openai.OpenAI, model: str) -> None:
+    asked: Any = {"input": "Hello", "tools": [WEATHER], "reasoning": {"effort": "none"}}
+    response = client.responses.create(
+        model=model, include=["message.output_text.logprobs"], extra_body={"stop": ["Hello you"]}, **asked, **GREEDY
+    )
+    (message,) = response.output
+    assert isinstance(message, ResponseOutputMessage)
+    part = message.content[0]
+    assert part.type == "output_text"
+    assert part.text == HELLO == "".join(entry.token for entry in part.logprobs or ())

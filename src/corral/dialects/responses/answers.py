@@ -33,6 +33,7 @@ class Encoder:
         self._open: Item | None = None
         self._pieces: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
+        self._waiting: list[TokenLogprob] = []  # of tokens before the first text
         self._delta = b""  # what stands before the text of each piece of the open item
         self._begun = False
 
@@ -96,8 +97,10 @@ class Encoder:
     def _piece(self, event: Text | Thinking, written: list[bytes]) -> None:
         kind = "message" if isinstance(event, Text) else "reasoning"
         if self._open is None or self._open["type"] != kind:
-            if not event.text and (not event.logprobs or self._thought()):
-                return  # what comes behind a thought without a text is the token of its tag
+            if not event.text:
+                if kind == "message" and not self._output and self._open is None:
+                    self._waiting += event.logprobs  # of a text that may be a stop string, or the mark of a call
+                return  # behind a thought it is the token of its tag, behind a call what ends it
             self._close(written)
             self._begin(kind, written)
         self._pieces.append(event.text)
@@ -106,15 +109,11 @@ class Encoder:
         if kind == "reasoning":
             written.append(self._delta + dumps(event.text) + after)
             return
-        logprobs = [_logprob(entry) for entry in event.logprobs]
+        logprobs = [_logprob(entry) for entry in (*self._waiting, *event.logprobs)]
+        self._waiting.clear()
         self._logprobs += logprobs
         middle = b',"logprobs":' + (dumps(logprobs) if logprobs else b"[]")
         written.append(self._delta + dumps(event.text) + middle + after)
-
-    def _thought(self) -> bool:
-        """Whether a thought is all that there is so far."""
-        last = self._open or (self._output[-1] if self._output else None)
-        return last is not None and last["type"] == "reasoning"
 
     def _begin(self, kind: str, written: list[bytes]) -> None:
         """Open an item, and write its first events."""
@@ -164,6 +163,7 @@ class Encoder:
         item: Item = {"id": new_id("fc"), "type": "function_call", "status": "completed"}
         arguments = compact(call.arguments)
         item |= {"call_id": call_id(call.id), "name": call.name, "arguments": arguments}
+        self._waiting.clear()
         index = len(self._output)
         place = {"item_id": item["id"], "output_index": index}
         opening = {**item, "status": "in_progress", "arguments": ""}
