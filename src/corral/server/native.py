@@ -181,7 +181,7 @@ def reference(model: str, *, empty: CorralError) -> ModelName:
     except InvalidName as exc:
         raise Refusal(400, "invalid model name", param="model") from exc
     if reference.source == "cloud":
-        raise Refusal(403, "ollama cloud is disabled: remote model is unavailable")
+        raise Refusal(403, "ollama cloud is disabled: remote model is unavailable", param="model")
     return reference.name
 
 
