@@ -31,6 +31,11 @@ The text of each says what happened, the value, and what to try. Facts a program
 
 from __future__ import annotations
 
+from typing import Final
+
+PROMPT: Final = "(prompt)"  # as a `param`: what the model is asked, by whatever name a dialect has for it
+THINKING: Final = "(thinking)"  # how much it is to think, likewise
+
 
 class CorralError(Exception):
     """Base of all errors that are meant for a user's eyes."""
@@ -77,7 +82,11 @@ class ModelNotFound(CorralError):
 
 
 class NotSupported(CorralError):
-    """The model lacks a capability that the request needs."""
+    """The model lacks a capability that the request needs. ``param`` is the field that needs it, where it is one."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class PromptTooLong(CorralError):

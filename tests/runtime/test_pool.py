@@ -118,6 +118,19 @@ async def test_a_smaller_context_never_reloads_and_a_larger_one_once(house: Hous
         assert named(pool)["a"].context == 2048
 
 
+async def test_who_wishes_no_context_does_not_get_one_that_another_made_small(
+    house: House, endless_weights: Path
+) -> None:
+    spec = house.add("a", endless_weights)
+    async with house.pool(context_length=1024) as pool:
+        small = await use(pool, spec, EngineWishes(num_ctx=256))
+        assert named(pool)["a"].context == 256
+        usual = await use(pool, spec)
+        assert usual != small
+        assert named(pool)["a"].context == 1024
+        assert await use(pool, spec, EngineWishes(num_ctx=256)) == await use(pool, spec) == usual
+
+
 async def test_the_longest_idle_goes_and_the_pinned_stays(house: House) -> None:
     specs = {name: house.add(name, TINY_FILE) for name in ("a", "b", "c")}
     async with house.pool(max_loaded_models=2, pin=(ModelName.parse("a"),)) as pool:

@@ -39,6 +39,8 @@ def test_a_model_that_does_not_hear_says_so(client: openai.OpenAI) -> None:
         ({"model": ""}, "model is required", "model"),
         ({"file": ("a.wav", b"")}, "audio file is empty", "file"),
         ({"extra_body": {"temperature": "hot"}}, "temperature must be a number", "temperature"),
+        ({"extra_body": {"temperature": "nan"}}, "at least 0", "temperature"),
+        ({"temperature": -1}, "at least 0", "temperature"),
     ],
 )
 def test_what_cannot_be_given_is_refused_by_name(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from corral.errors import (
+    PROMPT,
     CorralError,
     EngineRefused,
     InvalidRequest,
@@ -46,11 +47,9 @@ def refusal_of(error: CorralError) -> Refusal:
         case Refusal():
             return error
         case PromptTooLong():
-            return Refusal(400, str(error), code="context_length_exceeded", error=error)
-        case InvalidRequest(param=param):
+            return Refusal(400, str(error), param=PROMPT, code="context_length_exceeded", error=error)
+        case InvalidRequest(param=param) | NotSupported(param=param):
             return Refusal(400, str(error), param=param)
-        case NotSupported():
-            return Refusal(400, str(error))
         case ModelNotFound():
             return Refusal(404, f"model {error.name!r} not found", code="model_not_found")
         case ShuttingDown():

@@ -12,6 +12,7 @@ from corral.durations import quoted
 from corral.engine.base import Batch, Finished, Message, Text
 from corral.errors import InvalidRequest
 from corral.library import ModelSpec
+from corral.parameters import checked
 from corral.runtime.options import parse_options
 from corral.runtime.requests import ChatRequest
 
@@ -83,9 +84,11 @@ class Transcription:
 
 def _temperature(text: str) -> float:
     try:
-        return float(text)
+        return float(checked("temperature", float(text)))
     except ValueError:
         raise InvalidRequest(f"temperature must be a number, not {quoted(text)}", param="temperature") from None
+    except InvalidRequest as exc:
+        raise InvalidRequest(str(exc), param="temperature") from exc
 
 
 class Encoder:

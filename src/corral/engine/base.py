@@ -143,11 +143,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The answer is what ``grammar`` (GBNF) says, or matches ``regex`` as a whole, or is JSON: any object, or of ``schema``."""
+    """The answer is what ``grammar`` (GBNF) says, or matches ``regex`` as a whole, or is JSON: any object, or of ``schema``.
+
+    ``param`` is the field of the request that says so.
+    """
 
     schema: Mapping[str, Json] | None = None
     grammar: str = ""
     regex: str = ""
+    param: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from corral.engine.base import (
 from corral.engine.hold import Hold, Released
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
-from corral.errors import EngineCrashed, EngineError, EngineRefused, InvalidRequest, PromptTooLong
+from corral.errors import PROMPT, EngineCrashed, EngineError, EngineRefused, InvalidRequest, PromptTooLong
 from corral.media.kinds import kind_of
 from corral.parsing import StopMatcher
 
@@ -81,6 +81,7 @@ class LlamaEngine:
 
     async def chat(self, call: ChatCall, hold: Hold | None = None) -> AsyncGenerator[Batch, None]:
         """As the protocol has it; with a ``hold`` it may also raise `Released`."""
+        await self._check_tokens([token for token, _ in call.sampling.logit_bias], "logit_bias")
         body = _conversation(_with_chosen_tool(call)) | _sampling(call.sampling) | {"stream": True}
         if call.sampling.max_tokens is not None:
             body["max_tokens"] = call.sampling.max_tokens
@@ -110,7 +111,10 @@ class LlamaEngine:
 
     async def complete(self, call: CompletionCall, hold: Hold | None = None) -> AsyncGenerator[Batch, None]:
         """As the protocol has it; with a ``hold`` it may also raise `Released`."""
+        await self._check_tokens([token for token, _ in call.sampling.logit_bias], "logit_bias")
         prompt = call.prompt if isinstance(call.prompt, str) else list(call.prompt)
+        if not isinstance(prompt, str):
+            await self._check_tokens(prompt, PROMPT)
         body: dict[str, Any] = {"prompt": prompt, "cache_prompt": True, "stream": True, **_sampling(call.sampling)}
         if call.images:
             assert isinstance(call.prompt, str)
@@ -258,14 +262,18 @@ class LlamaEngine:
         return [(token["id"], _piece(token["piece"])) for token in found]
 
     async def detokenise(self, tokens: Sequence[int]) -> str:
-        if tokens:
-            size = (
-                await self._vocabulary_size()
-            )  # the engine looks beyond the end of its vocabulary, or takes another token
-            wrong = next((token for token in tokens if not 0 <= token < size), None)
-            if wrong is not None:
-                raise InvalidRequest(f"the token {wrong} is not in the vocabulary of the model, which has {size}")
+        await self._check_tokens(tokens)
         return str((await self._ask("/detokenize", {"tokens": list(tokens)}))["content"])
+
+    async def _check_tokens(self, tokens: Sequence[int], param: str | None = None) -> None:
+        """The engine looks beyond the end of its vocabulary, takes another token, or passes over one that is not in it."""
+        if not tokens:
+            return
+        size = await self._vocabulary_size()
+        wrong = next((token for token in tokens if not 0 <= token < size), None)
+        if wrong is not None:
+            text = f"the token {wrong} is not in the vocabulary of the model, which has {size}"
+            raise InvalidRequest(text, param=param)
 
     async def _vocabulary_size(self) -> int:
         if self._num_tokens is None:
@@ -389,10 +397,18 @@ class _ServerSentEvents:
         return objects
 
 
+def _told(tool: Mapping[str, Json]) -> Mapping[str, Json]:
+    """``tool`` as the template may print it: that it is strict is nothing to the model."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping) or "strict" not in function:
+        return tool
+    return {**tool, "function": {name: value for name, value in function.items() if name != "strict"}}
+
+
 def _conversation(conversation: Conversation) -> dict[str, Any]:
     body: dict[str, Any] = {"messages": [_message(m) for m in conversation.messages]}
     if conversation.tools:
-        body["tools"] = list(conversation.tools)
+        body["tools"] = [_told(tool) for tool in conversation.tools]
     template: dict[str, Json] = {}
     if conversation.thinking is not None:
         template["enable_thinking"] = conversation.thinking

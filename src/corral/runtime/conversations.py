@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from corral.durations import quoted
 from corral.engine.base import Conversation, Json, Message
-from corral.errors import NotSupported
+from corral.errors import PROMPT, THINKING, NotSupported
 from corral.library import ModelSpec
 from corral.runtime.formats import Wanted, check_choice
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
@@ -20,9 +20,9 @@ def conversation_of(
     capabilities = request.spec.capabilities
     name = quoted(request.model)
     if request.think and "thinking" not in capabilities:
-        raise NotSupported(f"{name} does not support thinking")
+        raise NotSupported(f"{name} does not support thinking", param=THINKING)
     if tools and "tools" not in capabilities:
-        raise NotSupported(f"{request.spec.name} does not support tools")
+        raise NotSupported(f"{request.spec.name} does not support tools", param="tools")
     check_media(request, messages)
     return Conversation(messages, tools, *_thinking(request))
 
@@ -36,7 +36,7 @@ def check_media(request: GenerationRequest, messages: tuple[Message, ...]) -> No
         ("audio", any(message.audio for message in messages), "audio"),
     ):
         if has and capability not in capabilities:
-            raise NotSupported(f"{quoted(request.model)} does not support {what}{why}")
+            raise NotSupported(f"{quoted(request.model)} does not support {what}{why}", param=PROMPT)
 
 
 def _thinking(request: GenerationRequest) -> tuple[bool | None, str | None]:

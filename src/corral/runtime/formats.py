@@ -21,18 +21,24 @@ _GAP = "[ \\t\\n\\r]{0,4}"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an answer is to be: of ``output``, with calls to ``tools``; ``thinks`` when the model may think first."""
+    """What an answer is to be: of ``output``, with calls to ``tools``; ``thinks`` when the model may think first.
+
+    With ``held`` it is held to a grammar also where it may be anything.
+    """
 
     output: OutputFormat | None = None
     tools: Sequence[Mapping[str, Json]] = ()
     choice: ToolChoice = "auto"
     parallel: bool = True
     thinks: bool = False
+    held: bool = False
 
     @property
     def free(self) -> bool:
         """Whether the answer may be anything."""
-        return self.output is None and self.choice == "auto" and (not self.tools or self.parallel)
+        if self.held or self.output is not None or self.choice != "auto":
+            return False
+        return not self.tools or (self.parallel and not any(map(is_strict, self.tools)))
 
     @property
     def about_calls(self) -> bool:
@@ -44,7 +50,10 @@ def check_output(output: OutputFormat | None) -> None:
     """Raises `InvalidRequest` for a format to which no answer can be held, with the keyword and its place."""
     if output is not None:
         grammar = Grammar()
-        grammar.text(_output(grammar, output))
+        try:
+            grammar.text(_output(grammar, output))
+        except InvalidRequest as exc:
+            raise InvalidRequest(str(exc), param=output.param) from exc
 
 
 def check_choice(tools: Sequence[Mapping[str, Json]], choice: ToolChoice) -> None:
@@ -52,10 +61,26 @@ def check_choice(tools: Sequence[Mapping[str, Json]], choice: ToolChoice) -> Non
     names = [tool_name(tool) for tool in tools]
     if isinstance(choice, NamedTool) and choice.name not in names:
         raise InvalidRequest(
-            f'"tool_choice" names {choice.name!r}, which is none of the tools: {", ".join(names) or "there are none"}'
+            f'"tool_choice" names {choice.name!r}, which is none of the tools: {", ".join(names) or "there are none"}',
+            param="tool_choice",
         )
     if choice == "required" and not names:
-        raise InvalidRequest('"tool_choice" requires a call, and the request has no tools')
+        raise InvalidRequest('"tool_choice" requires a call, and the request has no tools', param="tool_choice")
+
+
+def is_strict(tool: Mapping[str, Json]) -> bool:
+    """Whether each call of ``tool`` must obey its schema."""
+    function = tool.get("function")
+    return isinstance(function, Mapping) and function.get("strict") is True
+
+
+def check_strict(tool: Mapping[str, Json], param: str | None = None) -> None:
+    """Raises `InvalidRequest` for a tool that must be strict and cannot be; ``param`` is the field that has its schema."""
+    if is_strict(tool):
+        try:
+            add_schema(Grammar(), _arguments(tool))
+        except InvalidRequest as exc:
+            raise InvalidRequest(f"calls of the tool {tool_name(tool)!r} cannot be strict: {exc}", param=param) from exc
 
 
 def answer_grammar(wanted: Wanted, thoughts: Thoughts | None, form: CallForm) -> str:
@@ -97,15 +122,20 @@ def _calls(grammar: Grammar, wanted: Wanted, form: CallForm) -> str:
 
 
 def _call(grammar: Grammar, tool: Mapping[str, Json], form: CallForm) -> str:
-    function: Any = tool.get("function")
-    name = tool_name(tool)
-    parameters = function.get("parameters") or {}
-    schema = {"type": "object", **parameters}
+    check_strict(tool)
+    schema = _arguments(tool)
     try:
         add_schema(Grammar(), schema)
-    except InvalidRequest as exc:
-        if function.get("strict") is True:
-            raise InvalidRequest(f"calls of the tool {name!r} cannot be strict: {exc}") from exc
+    except InvalidRequest:
         schema = {"type": "object"}  # the call can be enforced, if not all that its schema says
     arguments = add_schema(grammar, schema)
-    return f"{literal(name + form.middle)} {arguments}"
+    return f"{literal(tool_name(tool) + form.middle)} {arguments}"
+
+
+def _arguments(tool: Mapping[str, Json]) -> dict[str, Any]:
+    """The schema of a call's arguments. A function that names no parameter takes none, where its schema says no more."""
+    function: Any = tool.get("function")
+    schema = {"type": "object", **(function.get("parameters") or {})}
+    if not schema.get("properties") and not schema.keys() - {"type", "properties", "required"}:
+        schema["additionalProperties"] = False
+    return schema

@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from corral.config import Settings
 from corral.engine.base import Message
-from corral.errors import InvalidRequest
+from corral.errors import PROMPT, InvalidRequest
 from corral.media.converter import Converter
 from corral.media.kinds import kind_of
 from corral.media.sounds import plain_sound
@@ -64,13 +64,13 @@ class MediaReader:
         try:
             return (await self.converter.picture(data)).data
         except InvalidRequest as exc:
-            raise InvalidRequest(f"{which}{exc}") from exc
+            raise InvalidRequest(f"{which}{exc}", param=PROMPT) from exc
 
     async def _sound(self, data: bytes, which: str) -> bytes:
         try:
             return await to_thread.run_sync(self._plain_sound, data)
         except InvalidRequest as exc:
-            raise InvalidRequest(f"{which}{exc}") from exc
+            raise InvalidRequest(f"{which}{exc}", param=PROMPT) from exc
 
     def _plain_sound(self, data: bytes) -> bytes:
         return plain_sound(data, max_bytes=self.audio_max_bytes, max_s=self.audio_max_s)

@@ -67,6 +67,8 @@ async def _answer(
 ) -> AsyncGenerator[Batch, None]:
     """The answer: free, as the engine reads it, or held to a grammar of ours where the marks of the model are known."""
     wanted = wanted_of(request, conversation)
+    if conversation.tools and sampling.top_logprobs is not None:
+        wanted = replace(wanted, held=True)  # the engine refuses them together where it finds the calls itself
     call = ChatCall(conversation, sampling, request.output, background=request.background)
     if conversation.tools:
         call = replace(call, tool_choice=wanted.choice, parallel_tool_calls=wanted.parallel)

@@ -249,7 +249,7 @@ class EnginePool:
     async def _acquire(self, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry:
         key = model_key(spec)
         loaded = self._entries.get(key)
-        if loaded is not None and not loaded.retiring and loaded.serves(spec, wishes):
+        if loaded is not None and not loaded.retiring and self._serves(loaded, spec, wishes):
             entry = self._take(key, spec, wishes, keep_alive_s)
             assert entry is not None
             return entry
@@ -295,7 +295,7 @@ class EnginePool:
     def _take(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
         """An entry with one more lease on it, or ``None`` when that must wait for a change."""
         entry = self._entries.get(key)
-        if entry is not None and not entry.retiring and not entry.serves(spec, wishes):
+        if entry is not None and not entry.retiring and not self._serves(entry, spec, wishes):
             self._decide(spec, wishes, instead_of=key)  # what can never be loaded is no reason to unload
             self._retire(entry)
         if entry is not None and entry.retiring:
@@ -311,6 +311,18 @@ class EnginePool:
             entry.timer.cancel()
             entry.timer = None
         return entry
+
+    def _serves(self, entry: _Entry, spec: ModelSpec, wishes: EngineWishes) -> bool:
+        """Whether a request can run on an engine. Who wishes no context gets no less than the usual one, whoever asked before."""
+        if not entry.serves(spec, wishes):
+            return False
+        if wishes.num_ctx is not None or entry.wishes.num_ctx is None or entry.plan.lowered:
+            return True
+        try:
+            usual = self._decide(spec, wishes, instead_of=model_key(spec))
+        except CorralError:
+            return True
+        return not isinstance(usual, Load) or usual.plan.context <= entry.config.context
 
     def _load(self, key: str, spec: ModelSpec, wishes: EngineWishes, keep_alive_s: float | None) -> _Entry | None:
         if self._closed:

@@ -33,7 +33,10 @@ async def chat(
 
     async def answered(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
         rendered = await _without_beginning(engine, await go.render(fitted))
-        marks = replace(await go.marks(rendered.prompt, tools=wanted.about_calls), limit_each=limit)
+        marks = replace(
+            await go.marks(rendered.prompt, tools=wanted.about_calls),
+            limit_each=limit if request.thinks_apart else None,
+        )
         stream = answer(engine, marks, rendered, wanted, sampling, background=request.background)
         async with aclosing(stream):
             async for batch in stream:
@@ -67,7 +70,7 @@ async def _uncut(
     rendered = await _prompt(engine, go, request)
     sampling = await fitted_prompt(engine, rendered.prompt, limit, sampling, rendered.images)
     thinks = not request.raw and not request.suffix and bool(prompt_conversation(request).thinking)
-    marks = replace(await go.marks(rendered.prompt, tools=False), limit_each=limit)
+    marks = replace(await go.marks(rendered.prompt, tools=False), limit_each=limit if request.thinks_apart else None)
     wanted = Wanted(request.output, thinks=thinks)
     stream = answer(engine, marks, rendered, wanted, sampling, background=request.background)
     async with aclosing(stream):

@@ -23,6 +23,8 @@ class GenerationRequest:
 
     ``background`` work waits for all other work.
     ``progress`` asks for `Reading` events.
+    ``thinks_apart`` gives a thought before a format the whole ``num_predict``, and the answer another, where Ollama does: behind a
+    Go template.
     """
 
     model: str
@@ -35,6 +37,7 @@ class GenerationRequest:
     top_logprobs: int | None = None
     background: bool = field(default_factory=in_background.get)
     progress: bool = False
+    thinks_apart: bool = False
 
     @property
     def template(self) -> str | None:

@@ -179,9 +179,9 @@ def reference(model: str, *, empty: CorralError, wanted: str = "remote model is"
     try:
         reference = ModelReference.parse(model)
     except InvalidName as exc:
-        raise Refusal(400, "invalid model name") from exc
+        raise Refusal(400, "invalid model name", param="model") from exc
     if reference.source == "cloud":
-        raise Refusal(403, f"ollama cloud is disabled: {wanted} unavailable")
+        raise Refusal(403, f"ollama cloud is disabled: {wanted} unavailable", param="model")
     return reference.name
 
 
@@ -200,4 +200,4 @@ async def spec_of(request: Request, model: str, *, empty: CorralError, unknown: 
 def require(spec: ModelSpec, model: str, capability: str, act: str) -> None:
     """Raises `NotSupported` that calls the model as its client did, where it lacks ``capability``."""
     if capability not in spec.capabilities:
-        raise NotSupported(f"{quoted(model)} does not support {act}")
+        raise NotSupported(f"{quoted(model)} does not support {act}", param="model")

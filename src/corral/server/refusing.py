@@ -25,7 +25,7 @@ def error_body(scope: Scope, refusal: Refusal) -> bytes:
     asked = Asked.of(scope)
     match asked.dialect:
         case "openai" | "responses":
-            return openai_body(refusal)
+            return openai_body(refusal, scope["path"])
         case "anthropic":
             return anthropic_body(refusal, asked.id)
         case _:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.dialects.openai.asked import no_model
 from corral.dialects.openai.rerank import Rerank
 from corral.dialects.refusals import Refusal
 from corral.durations import quoted
-from corral.errors import InvalidRequest, NotSupported
+from corral.errors import NotSupported
+from corral.server.bodies import body_of
 from corral.server.native import ignored_header, spec_of
 from corral.server.refusing import JSON
 from corral.server.state import State
@@ -17,11 +19,15 @@ from corral.server.state import State
 async def rerank(request: Request) -> Response:
     """``POST /v1/rerank``: the header counts the documents that were cut, the answer lists them."""
     state = State.of(request)
-    wanted = Rerank.decode(await request.body())
-    unknown = Refusal(404, f"model {quoted(wanted.model)} not found, try pulling it first", code="model_not_found")
-    spec = await spec_of(request, wanted.model, empty=InvalidRequest("model is required"), unknown=unknown)
+    wanted = Rerank.decode(await body_of(request))
+    unknown = Refusal(
+        404, f"model {quoted(wanted.model)} not found, try pulling it first", param="model", code="model_not_found"
+    )
+    spec = await spec_of(request, wanted.model, empty=no_model(), unknown=unknown)
     if "rerank" not in spec.capabilities:
-        raise NotSupported(f"{quoted(wanted.model)} does not support rerank: it has no head that gives scores")
+        raise NotSupported(
+            f"{quoted(wanted.model)} does not support rerank: it has no head that gives scores", param="model"
+        )
     asked = wanted.request(spec)
     ranked = await state.inflight.run(request.receive, lambda: state.sessions.rerank(asked))
     headers = ignored_header(asked.options.ignored)

@@ -172,6 +172,16 @@ def test_json_is_json_and_a_schema_is_kept(client: openai.OpenAI, model: str) ->
         assert answer.choices[0].message.reasoning
 
 
+def test_thought_and_answer_in_a_format_have_one_limit_together(client: openai.OpenAI, model: str) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "p", "schema": Person.model_json_schema()}}
+    for stream in (False, True):
+        told = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        answer = ask(client, model, ADA, response_format=schema, max_completion_tokens=18, **told)
+        usage = list(answer)[-1].usage if stream else answer.usage
+        assert usage.completion_tokens == 18
+        assert 0 < usage.completion_tokens_details.reasoning_tokens < 18
+
+
 def test_parse_gives_an_object_of_the_users_class(client: openai.OpenAI, model: str) -> None:
     found = client.chat.completions.parse(model=model, messages=ADA, temperature=0, response_format=Person)
     assert found.choices[0].message.parsed == Person(name="Ada", age=36)

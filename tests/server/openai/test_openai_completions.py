@@ -116,8 +116,12 @@ def test_what_cannot_be_is_refused_by_name(client: openai.OpenAI, sent: Any, par
 
 
 def test_a_token_that_the_model_does_not_have_is_refused(client: openai.OpenAI, model: str) -> None:
-    with pytest.raises(openai.BadRequestError, match="invalid tokens"):
+    with pytest.raises(openai.BadRequestError, match="the token 2000000000 is not in the vocabulary") as caught:
         complete(client, model, [2_000_000_000], max_tokens=1)
+    assert caught.value.param == "prompt"
+    with pytest.raises(openai.BadRequestError, match="the token 99999 is not in the vocabulary") as caught:
+        complete(client, model, "Hello", max_tokens=1, logit_bias={"99999": 5})
+    assert caught.value.param == "logit_bias"
 
 
 def test_a_suffix_needs_a_model_that_inserts(client: openai.OpenAI, model: str) -> None:

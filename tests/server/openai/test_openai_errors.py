@@ -77,7 +77,7 @@ def error(response: httpx.Response) -> dict[str, Any]:
         ({"keep_alive": []}, "keep_alive"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": "json"}, "response_format.type"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.schema"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
         ({"response_format": {"type": "json_object"}, "grammar": "root ::= \"a\""}, "grammar"),
         ({"format": "xml"}, "format"),
@@ -164,3 +164,52 @@ def test_what_cannot_be_unpacked_is_refused(
     response = post(openai_server, body, **{"content-encoding": encoding})
     assert response.status_code == status
     assert encoding in error(response)["message"] or status == 413
+
+
+NOT = {"type": "object", "properties": {"a": {"not": {}}}}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "param"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "word " * 5000}]}, "messages"),
+        ("/v1/completions", {"prompt": "word " * 5000}, "prompt"),
+        ("/v1/responses", {"input": "word " * 5000}, "input"),
+        (CHAT, {"messages": [{"role": "user", "content": [PICTURE]}]}, "messages"),
+        (CHAT, {"messages": HELLO, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": NOT}}},
+         "response_format.json_schema.schema"),
+        (CHAT, {"messages": HELLO, "stream": True, "response_format": {"type": "json_object", "schema": NOT}},
+         "response_format.schema"),
+        (CHAT, {"messages": HELLO, "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (CHAT, {"messages": HELLO, "format": NOT}, "format"),
+        (CHAT, {"messages": HELLO, "regex": "(?=a)"}, "regex"),
+        (CHAT, {"messages": HELLO, "grammar": "root = 1"}, "grammar"),
+        (CHAT, {"messages": HELLO, "tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": NOT}}]},
+         "tools[0].function.parameters"),
+        ("/v1/responses", {"input": "Hello", "tools": [{"type": "function", "name": "f", "strict": True, "parameters": NOT}]},
+         "tools[0].parameters"),
+        ("/v1/responses", {"input": "Hello", "text": {"format": {"type": "json_schema", "name": "a", "schema": NOT}}},
+         "text.format.schema"),
+        (CHAT, {"messages": HELLO, "model": "a b"}, "model"),
+        ("/v1/embeddings", {"input": "Hello"}, "model"),
+        ("/v1/rerank", {"documents": ["a"]}, "query"),
+        ("/v1/rerank", {"query": "a"}, "documents"),
+        ("/v1/rerank", {"query": "a", "documents": [1]}, "documents.0"),
+        ("/v1/rerank", {"query": "a", "documents": ["a"], "top_n": 0}, "top_n"),
+        ("/v1/rerank", {"query": "a", "documents": ["a"]}, "model"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("model", ["tiny", "tinygo"])
+def test_what_is_found_behind_the_first_look_names_its_field_too(
+    openai_server: RunningServer, path: str, sent: dict[str, Any], model: str, param: str
+) -> None:
+    found = post(openai_server, json.dumps({"model": model, **sent}).encode(), path)
+    assert found.status_code == 400
+    assert (error(found)["type"], error(found)["param"]) == ("invalid_request_error", param)
+
+
+def test_documents_may_come_packed(openai_server: RunningServer) -> None:
+    body = zstandard.compress(json.dumps({"model": "nobody", "query": "a", "documents": ["a"]}).encode())
+    found = post(openai_server, body, "/v1/rerank", **{"content-encoding": "zstd"})
+    assert (found.status_code, error(found)["code"]) == (404, "model_not_found")

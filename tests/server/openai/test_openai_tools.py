@@ -53,6 +53,44 @@ def test_a_streamed_call_is_whole_in_one_chunk(client: openai.OpenAI, model: str
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
+def test_a_strict_tool_is_held_to_its_schema_also_where_a_call_is_the_models_choice(
+    client: openai.OpenAI, model: str
+) -> None:
+    city = {"type": "string", "enum": ["Rome", "Oslo"]}  # Tiny would say Paris
+    schema = {"type": "object", "properties": {"city": city}, "required": ["city"], "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": schema, "strict": True}}
+    (choice,) = ask(client, model, tools=[tool]).choices
+    (call,) = choice.message.tool_calls
+    assert json.loads(call.function.arguments)["city"] in ("Rome", "Oslo")
+    assert choice.finish_reason == "tool_calls"
+
+
+def test_log_probabilities_come_with_calls_and_with_answers_that_are_none(client: openai.OpenAI, model: str) -> None:
+    for stream in (False, True):
+        told = list(ask(client, model, tools=[WEATHER], logprobs=True, stream=True)) if stream else []
+        choices = [chunk.choices[0] for chunk in told] or ask(client, model, tools=[WEATHER], logprobs=True).choices
+        said = "".join(e.token for choice in choices if choice.logprobs for e in choice.logprobs.content)
+        assert "get_weather" in said
+        assert choices[-1].finish_reason == "tool_calls"
+    answer = ask(client, model, [{"role": "user", "content": "Hello"}], tools=[WEATHER], logprobs=True).choices[0]
+    assert answer.message.content == "Hello! How can I help you?"
+    assert "".join(e.token for e in answer.logprobs.content).endswith(answer.message.content)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"parameters": {"type": "object", "properties": {}}}])
+def test_a_function_without_parameters_is_called_with_none(
+    client: openai.OpenAI, model: str, parameters: dict[str, Any]
+) -> None:
+    tool = {"type": "function", "function": {"name": "get_time", **parameters}}
+    (choice,) = ask(client, model, tools=[tool], tool_choice="required").choices
+    assert [call.function.arguments for call in choice.message.tool_calls] == ["{}"] * len(choice.message.tool_calls)
+
+
+def test_that_a_tool_is_strict_is_no_part_of_the_prompt(client: openai.OpenAI, model: str) -> None:
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    assert rendered(client, model, QUESTION, tools=[strict]) == rendered(client, model, QUESTION, tools=[WEATHER])
+
+
 def test_the_clients_helpers_parse_strict_calls(client: openai.OpenAI, model: str) -> None:
     class GetWeather(BaseModel):
         """Get the current weather for a city"""

@@ -116,7 +116,8 @@ def test_a_tool_is_called_and_its_result_used_through_the_previous_response(clie
     called = client.responses.create(model=model, input="What is the weather in Paris?", tools=[WEATHER], **GREEDY)
     call = called.output[-1]
     assert call.type == "function_call"
-    assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Paris"})
+    assert (call.name, call.arguments) == ("get_weather", '{"city":"Paris"}')
+    assert call.call_id.startswith("call_")
     result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "21 degrees"}
     answer = client.responses.create(
         model=model, input=[result], previous_response_id=called.id, tools=[WEATHER], **GREEDY
@@ -205,8 +206,9 @@ def test_instructions_lead_and_are_not_inherited(client: openai.OpenAI) -> None:
     assert second.instructions is None
 
 
-def test_log_probabilities_come_with_the_text(client: openai.OpenAI) -> None:
-    asked: Any = {"model": "tiny", "input": "Hello", "include": ["message.output_text.logprobs"], "top_logprobs": 3}
+@BOTH
+def test_log_probabilities_come_with_the_text(client: openai.OpenAI, model: str) -> None:
+    asked: Any = {"model": model, "input": "Hello", "include": ["message.output_text.logprobs"], "top_logprobs": 3}
     events = list(client.responses.create(stream=True, **asked, **GREEDY))
     deltas = [event for event in events if event.type == "response.output_text.delta"]
     assert all(len(entry.top_logprobs or ()) == 3 for event in deltas for entry in event.logprobs)
@@ -258,3 +260,25 @@ def test_an_empty_input_loads_the_model(client: openai.OpenAI) -> None:
     assert (response.status, response.output) == ("completed", [])
     events = list(client.responses.create(model="tiny", input=[], stream=True))
     assert [event.type for event in events] == ["response.created", "response.in_progress", "response.completed"]
+
+
+@BOTH
+@pytest.mark.parametrize("effort", ["none", "low"])
+def test_log_probabilities_add_no_message_to_a_call(client: openai.OpenAI, model: str, effort: Any) -> None:
+    asked: Any = {"input": "What is the weather in Paris?", "tools": [WEATHER], "reasoning": {"effort": effort}}
+    response = client.responses.create(model=model, include=["message.output_text.logprobs"], **asked, **GREEDY)
+    kinds = [item.type for item in response.output]
+    assert kinds == (["function_call"] if effort == "none" else ["reasoning", "function_call"])
+
+
+@BOTH
+def test_log_probabilities_of_what_might_have_been_a_stop_or_a_call_are_kept(client: openai.OpenAI, model: str) -> None:
+    asked: Any = {"input": "Hello", "tools": [WEATHER], "reasoning": {"effort": "none"}}
+    response = client.responses.create(
+        model=model, include=["message.output_text.logprobs"], extra_body={"stop": ["Hello you"]}, **asked, **GREEDY
+    )
+    (message,) = response.output
+    assert isinstance(message, ResponseOutputMessage)
+    part = message.content[0]
+    assert part.type == "output_text"
+    assert part.text == HELLO == "".join(entry.token for entry in part.logprobs or ())

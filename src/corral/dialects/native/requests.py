@@ -44,6 +44,7 @@ class Inference:
             "keep_alive_s": self.keep_alive_s,
             "truncate": self.truncate,
             "top_logprobs": self.top_logprobs,
+            "thinks_apart": True,
         }
 
     def checked_options(self) -> Options:

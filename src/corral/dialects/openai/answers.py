@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import string
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -11,11 +9,11 @@ from typing import Any, Final
 from corral.dialects.gojson import dumps
 from corral.dialects.openai.errors import error_body
 from corral.dialects.refusals import Refusal
+from corral.dialects.wire.calls import random_id
 from corral.engine.base import Finished, TokenLogprob
 
 FINGERPRINT: Final = "fp_ollama"
 DONE: Final = b"data: [DONE]\n\n"
-_LETTERS = string.ascii_letters + string.digits
 _IMPOSSIBLE = -9999.0  # OpenAI's word for a token that is out of the question
 
 
@@ -25,7 +23,7 @@ class Answer:
     stream_type = "text/event-stream"
 
     def __init__(self, kind: str, model: str, *, n: int, include_usage: bool) -> None:
-        self.id = f"{kind}-{_random(29)}"
+        self.id = f"{kind}-{random_id(29)}"
         self.created = int(time.time())
         self.model = model
         self.include_usage = include_usage
@@ -70,14 +68,5 @@ def logprob(entry: TokenLogprob) -> float:
     return max(entry.logprob, _IMPOSSIBLE)
 
 
-def call_id(given: str) -> str:
-    """The id of a tool call as OpenAI's look; engines have ids without a prefix, or none."""
-    return given if given.startswith("call_") else f"call_{given or _random(24)}"
-
-
 def _one(entry: TokenLogprob) -> dict[str, Any]:
     return {"token": entry.token, "logprob": logprob(entry), "bytes": list(entry.bytes) if entry.bytes else None}
-
-
-def _random(length: int) -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(length))

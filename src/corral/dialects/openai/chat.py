@@ -37,6 +37,7 @@ class Chat(Asked):
     tools: Choice
     parallel_tool_calls: bool
     functions: bool
+    thinks_apart: bool
 
     @classmethod
     def decode(cls, body: bytes, fetched: Fetched) -> Chat:
@@ -52,6 +53,7 @@ class Chat(Asked):
             tools=_functions(fields) if functions else _tools(fields),
             parallel_tool_calls=not functions and (True if parallel is None else parallel),
             functions=functions,
+            thinks_apart=fields.raw("max_completion_tokens") is None,  # which OpenAI has for both together
         )
 
     def requests(self, spec: ModelSpec) -> list[ChatRequest]:
@@ -63,6 +65,7 @@ class Chat(Asked):
                 tools=self.tools.tools,
                 tool_choice=self.tools.choice,
                 parallel_tool_calls=self.parallel_tool_calls,
+                thinks_apart=self.thinks_apart,
             )
             for core in self.core(spec)
         ]

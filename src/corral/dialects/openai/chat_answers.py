@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from corral.dialects.gojson import dumps
-from corral.dialects.openai.answers import DONE, FINGERPRINT, Answer, call_id, encoded, logprobs
+from corral.dialects.openai.answers import DONE, FINGERPRINT, Answer, encoded, logprobs
+from corral.dialects.wire.calls import call_id, compact
 from corral.engine.base import Finished, Reading, Text, Thinking, TokenLogprob, ToolCall
 from corral.runtime.choices import Said
 
@@ -150,7 +149,7 @@ class ChatEncoder(Answer):
         """Calls as they are written; they are numbered through the whole answer."""
         written = []
         for call in calls:
-            function = {"name": call.name, "arguments": _compact(call.arguments)}
+            function = {"name": call.name, "arguments": compact(call.arguments)}
             written.append(
                 {"id": call_id(call.id), "index": choice.num_calls, "type": "function", "function": function}
             )
@@ -163,16 +162,3 @@ class ChatEncoder(Answer):
         if end.reason == "stop" and choice.num_calls:
             return "function_call" if self._functions else "tool_calls"
         return end.reason
-
-
-def _compact(arguments: str) -> str:
-    """The arguments without blanks, unless that changes how something is written.
-
-    >>> _compact('{ "a": 1 }'), _compact('{"a":  1.50}')
-    ('{"a":1}', '{"a":  1.50}')
-    """
-    try:
-        compact = orjson.dumps(orjson.loads(arguments)).decode()
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return arguments
-    return compact if "".join(arguments.split()) == "".join(compact.split()) else arguments

@@ -39,12 +39,13 @@ class Rerank:
         fields = Fields.of(gojson.parse(body), "RerankRequest")
         query, documents = fields.string("query"), fields.array("documents", "[]string")
         if not query:
-            raise InvalidRequest("query is required: the text that the documents are to answer")
+            raise InvalidRequest("query is required: the text that the documents are to answer", param="query")
         if not documents:
-            raise InvalidRequest("documents is required: a list of texts that is not empty")
+            raise InvalidRequest("documents is required: a list of texts that is not empty", param="documents")
         if len(documents) > MOST_DOCUMENTS:
             raise InvalidRequest(
-                f"documents: {len(documents)} are more than {MOST_DOCUMENTS}; send them in several requests"
+                f"documents: {len(documents)} are more than {MOST_DOCUMENTS}; send them in several requests",
+                param="documents",
             )
         return cls(
             model=fields.string("model") or "",
@@ -93,12 +94,13 @@ class Rerank:
 def _text(document: object, number: int) -> str:
     text = document.get("text") if isinstance(document, dict) else document
     if not isinstance(text, str):
-        raise InvalidRequest(f'documents.{number}: expected a text or {{"text": …}}, got {kind(document)}')
+        where = f"documents.{number}"
+        raise InvalidRequest(f'{where}: expected a text or {{"text": …}}, got {kind(document)}', param=where)
     return text
 
 
 def _positive(fields: Fields, name: str) -> int | None:
     value = fields.integer(name)
     if value is not None and value < 1:
-        raise InvalidRequest(f"{name}: {value} is not a number from 1")
+        raise InvalidRequest(f"{name}: {value} is not a number from 1", param=name)
     return value

@@ -13,6 +13,7 @@ from corral.dialects.gojson import dumps
 from corral.dialects.refusals import Refusal
 from corral.dialects.responses.items import Item, new_id
 from corral.dialects.responses.objects import Response, broken, ended
+from corral.dialects.wire.calls import call_id, compact
 from corral.engine.base import Batch, Finished, Text, Thinking, TokenLogprob, ToolCall
 
 Kept = Callable[[Response], None]
@@ -32,6 +33,7 @@ class Encoder:
         self._open: Item | None = None
         self._pieces: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
+        self._waiting: list[TokenLogprob] = []  # of tokens before the first text
         self._delta = b""  # what stands before the text of each piece of the open item
         self._begun = False
 
@@ -95,8 +97,10 @@ class Encoder:
     def _piece(self, event: Text | Thinking, written: list[bytes]) -> None:
         kind = "message" if isinstance(event, Text) else "reasoning"
         if self._open is None or self._open["type"] != kind:
-            if not event.text and not event.logprobs:
-                return
+            if not event.text:
+                if kind == "message" and not self._output and self._open is None:
+                    self._waiting += event.logprobs  # of a text that may be a stop string, or the mark of a call
+                return  # behind a thought it is the token of its tag, behind a call what ends it
             self._close(written)
             self._begin(kind, written)
         self._pieces.append(event.text)
@@ -105,7 +109,8 @@ class Encoder:
         if kind == "reasoning":
             written.append(self._delta + dumps(event.text) + after)
             return
-        logprobs = [_logprob(entry) for entry in event.logprobs]
+        logprobs = [_logprob(entry) for entry in (*self._waiting, *event.logprobs)]
+        self._waiting.clear()
         self._logprobs += logprobs
         middle = b',"logprobs":' + (dumps(logprobs) if logprobs else b"[]")
         written.append(self._delta + dumps(event.text) + middle + after)
@@ -156,13 +161,15 @@ class Encoder:
 
     def _call(self, call: ToolCall, written: list[bytes]) -> None:
         item: Item = {"id": new_id("fc"), "type": "function_call", "status": "completed"}
-        item |= {"call_id": call.id or new_id("call"), "name": call.name, "arguments": call.arguments}
+        arguments = compact(call.arguments)
+        item |= {"call_id": call_id(call.id), "name": call.name, "arguments": arguments}
+        self._waiting.clear()
         index = len(self._output)
         place = {"item_id": item["id"], "output_index": index}
         opening = {**item, "status": "in_progress", "arguments": ""}
         self._write(written, "response.output_item.added", {"output_index": index, "item": opening})
-        self._write(written, "response.function_call_arguments.delta", {**place, "delta": call.arguments})
-        done = {**place, "name": call.name, "arguments": call.arguments}
+        self._write(written, "response.function_call_arguments.delta", {**place, "delta": arguments})
+        done = {**place, "name": call.name, "arguments": arguments}
         self._write(written, "response.function_call_arguments.done", done)
         self._write(written, "response.output_item.done", {"output_index": index, "item": item})
         self._output.append(item)

@@ -18,8 +18,8 @@ def output(fields: Fields) -> OutputFormat | None:
     found = {
         "response_format": response_format(fields.raw("response_format"), "response_format"),
         "format": ollama_format(fields.raw("format")),
-        "grammar": OutputFormat(grammar=grammar) if grammar else None,
-        "regex": OutputFormat(regex=regex) if regex else None,
+        "grammar": OutputFormat(grammar=grammar, param="grammar") if grammar else None,
+        "regex": OutputFormat(regex=regex, param="regex") if regex else None,
         "json_schema": _schema(fields.raw("json_schema"), "json_schema"),
     }
     given = [name for name, wanted in found.items() if wanted is not None]
@@ -49,9 +49,10 @@ def response_format(value: object, where: str) -> OutputFormat | None:
             holder, place = (inner, f"{where}.json_schema") if isinstance(inner, dict) else (value, where)
             if (found := _schema(holder.get("schema"), f"{place}.schema")) is not None:
                 return found
-            raise InvalidRequest(f"missing required parameter: {place}.schema", param=f"{place}.schema")
+            missing = f"{place}.schema" if holder is inner or where != "response_format" else f"{where}.json_schema"
+            raise InvalidRequest(f"missing required parameter: {missing}", param=missing)
         case "grammar" if isinstance(grammar := value.get("grammar"), str) and grammar:
-            return OutputFormat(grammar=grammar)
+            return OutputFormat(grammar=grammar, param=f"{where}.grammar")
     raise InvalidRequest(
         f"{where}.type {quoted(value['type'])} is not supported; expected text, json_object or json_schema",
         param=f"{where}.type",
@@ -65,7 +66,7 @@ def ollama_format(value: object) -> OutputFormat | None:
     if value == "json":
         return OutputFormat()
     if isinstance(value, dict):
-        return OutputFormat(value)
+        return OutputFormat(value, param="format")
     text = orjson.dumps(value).decode()
     raise InvalidRequest(
         f'invalid format: {quoted(text)}; expected "json" or a valid JSON Schema object', param="format"
@@ -77,4 +78,4 @@ def _schema(value: object, where: str) -> OutputFormat | None:
         return None
     if not isinstance(value, dict):
         raise InvalidRequest(f"{where} must be a JSON Schema object", param=where)
-    return OutputFormat(value)
+    return OutputFormat(value, param=where)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from corral.durations import quoted
 from corral.engine.base import Json, NamedTool, ToolChoice, tool_name
 from corral.errors import InvalidRequest
+from corral.runtime.formats import check_strict
 
 Tool = Mapping[str, Json]
 _NO_PARAMETERS: Mapping[str, Json] = {"type": "object", "properties": {}}
@@ -23,8 +24,8 @@ class Choice:
 
 
 def function(value: object, where: str) -> Tool:
-    """A function as the core lists it, from its ``name``, ``description`` and ``parameters``; what else there is does not
-    reach the model. Without parameters it takes none. Raises `InvalidRequest` that names the place.
+    """A function as the core lists it, from its ``name``, ``description`` and ``parameters``, and whether it is ``strict``; what
+    else there is does not reach the model. Without parameters it takes none. Raises `InvalidRequest` that names the place.
     """
     if not isinstance(value, dict):
         raise InvalidRequest(f"{where} must be an object with a name", param=where)
@@ -35,8 +36,14 @@ def function(value: object, where: str) -> Tool:
         raise InvalidRequest(f"{where}.description must be a text", param=f"{where}.description")
     if not isinstance(parameters, dict | None):
         raise InvalidRequest(f"{where}.parameters must be a JSON Schema object", param=f"{where}.parameters")
-    described = {} if description is None else {"description": description}
-    return {"type": "function", "function": {"name": name, **described, "parameters": parameters or _NO_PARAMETERS}}
+    strict = value.get("strict")
+    if not isinstance(strict, bool | None):
+        raise InvalidRequest(f"{where}.strict must be true or false", param=f"{where}.strict")
+    told: dict[str, Json] = {"name": name} if description is None else {"name": name, "description": description}
+    told["parameters"] = parameters or _NO_PARAMETERS
+    tool: Tool = {"type": "function", "function": {**told, "strict": True} if strict else told}
+    check_strict(tool, f"{where}.parameters")
+    return tool
 
 
 def refuse_kind(kind: object, where: str) -> InvalidRequest:
