@@ -6,6 +6,7 @@ when others are before it. See ``docs/design/scheduling.md``.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 _TEMPLATE_BYTES = 4096  # what a template adds to a conversation at most, as a rule
 _BYTES_PER_TOKEN = 4  # or so; prompts of fewer than `LEAST_TOKENS` are not looked at unless tokens are scarce
+# Part of the time that a prompt takes to read, and seconds at most, that it waits for shorter ones that come together with it.
+_TOGETHER, _TOGETHER_S, _WORTH_WAITING_S = 0.02, 0.02, 0.001
+_ENOUGH_READ = 32  # tokens, to know from how long one takes
 _OVERFLOW = "Context size has been exceeded"
 
 
@@ -60,6 +64,7 @@ class ScheduledEngine:
         self._jobs = self._turns.jobs
         self._sharing = Sharing(engine, self._turns, self._tokens)
         self._turn_s = 1.0
+        self._read_s = 0.0  # a token of a prompt, as far as is known
 
     # -- an engine ------------------------------------------------------------------------------------------------
 
@@ -134,6 +139,7 @@ class ScheduledEngine:
         started = 0.0
         self._jobs[job.ask] = job
         try:
+            await self._let_shorter_ones_come(job)
             self._enter(job)
             sent = False
             while True:
@@ -158,6 +164,14 @@ class ScheduledEngine:
                     job.resumed = await job.so_far.resumed(self._engine)
         finally:
             self._gone(job)
+
+    async def _let_shorter_ones_come(self, job: Job) -> None:
+        """Where nobody is before ``job``, a moment for those that come with it: the shorter a prompt the less it waits."""
+        if self._policy.running or self._policy.waiting:
+            return
+        moment_s = min(_TOGETHER_S, _TOGETHER * self._read_s * job.ask.to_read)
+        if moment_s > _WORTH_WAITING_S:
+            await asyncio.sleep(moment_s)
 
     async def _job(self, call: Call) -> Job:
         """What ``call`` needs. It is tokenised only where that matters. Raises `PromptTooLong` for what can never fit."""
@@ -250,9 +264,11 @@ class ScheduledEngine:
 
     def _counted(self, job: Job, batch: Batch) -> Batch:
         end = batch[-1]
-        if job.so_far is None or not isinstance(end, Finished):
+        if not isinstance(end, Finished):
             return batch
-        return [*batch[:-1], job.so_far.whole(end)]
+        if (num_read := end.prompt_tokens - end.cached_tokens) >= _ENOUGH_READ:
+            self._read_s = end.prompt_ns / 1e9 / num_read
+        return batch if job.so_far is None else [*batch[:-1], job.so_far.whole(end)]
 
     def _gone(self, job: Job) -> None:
         self._policy.leave(job.ask)
