@@ -63,6 +63,8 @@ DIALECTS = (
     Dialect("native, chat", "/api/chat", {"messages": MESSAGES, "think": False}, "options.num_predict"),
     Dialect("openai, completions", "/v1/completions", {"prompt": "Hello", "raw": True}, "max_tokens"),
     Dialect("openai, chat", "/v1/chat/completions", {"messages": MESSAGES, "think": False}, "max_completion_tokens"),
+    Dialect("responses", "/v1/responses", {"input": "Hello", "think": False, "store": False}, "max_output_tokens"),
+    Dialect("anthropic", "/v1/messages", {"messages": MESSAGES, "thinking": {"type": "disabled"}}, "max_tokens"),
 )
 
 
