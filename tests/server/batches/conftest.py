@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,7 @@ import pytest
 from openai.types import Batch
 
 from tests.conftest import RunningServer
-
-Connect = Callable[[RunningServer], openai.OpenAI]
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Clients that end with the test."""
-    clients: list[openai.OpenAI] = []
-
-    def connected(server: RunningServer) -> openai.OpenAI:
-        clients.append(openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60))
-        return clients[-1]
-
-    yield connected
-    for client in clients:
-        client.close()
+from tests.server.conftest import Connect
 
 
 @pytest.fixture

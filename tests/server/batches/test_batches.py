@@ -13,7 +13,8 @@ import pytest
 
 from tests import minilm
 from tests.conftest import RunningServer, StartServer
-from tests.server.batches.conftest import Connect, begin, chat, ended, line, results, until, upload
+from tests.server.batches.conftest import begin, chat, ended, line, results, until, upload
+from tests.server.conftest import Connect
 
 HELLO = "Hello! How can I help you?"
 

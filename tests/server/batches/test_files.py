@@ -13,7 +13,7 @@ import pytest
 
 from corral.server.filing import Files
 from tests.conftest import RunningServer, StartServer
-from tests.server.batches.conftest import Connect
+from tests.server.conftest import Connect
 
 LARGE = os.urandom(3 << 20)
 

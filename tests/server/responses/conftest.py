@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import openai
 import pytest
 
 from corral.store import Store
 from tests.conftest import RunningServer, start_server
+from tests.server.conftest import Connect
 from tests.wire.tinygo import put_tinygo
-
-Connect = Callable[[RunningServer], openai.OpenAI]
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Clients that end with the test."""
-    clients: list[openai.OpenAI] = []
-
-    def connected(server: RunningServer) -> openai.OpenAI:
-        clients.append(openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60))
-        return clients[-1]
-
-    yield connected
-    for client in clients:
-        client.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from openai.types.responses import Response
 
 from tests.conftest import RunningServer, StartServer
-from tests.server.responses.conftest import Connect
+from tests.server.conftest import Connect
 
 TINY: Any = {"model": "tiny", "input": "Hello", "temperature": 0}
 ENDLESS: Any = {"model": "endless", "input": "a", "temperature": 0}

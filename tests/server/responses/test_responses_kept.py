@@ -14,7 +14,7 @@ import pytest
 from corral.errors import StoreError
 from corral.server.remembered import Bounds, Remembered
 from tests.conftest import StartServer
-from tests.server.responses.conftest import Connect
+from tests.server.conftest import Connect
 
 GREEDY: Any = {"model": "tiny", "temperature": 0}
 ROOMY = Bounds(max_count=100, max_bytes=1 << 20, ttl_s=3600)
