@@ -21,7 +21,7 @@ from corral.cli.attachments import attached, begins_with_file
 from corral.cli.background import client_with_server
 from corral.cli.console import print_models, print_sections
 from corral.cli.models import sections
-from corral.cli.running import Session
+from corral.cli.session import Session
 from corral.config import Settings
 from corral.errors import CorralError, InvalidRequest, ServerError, ServerUnreachable
 from corral.parameters import PARAMETERS, Parameter

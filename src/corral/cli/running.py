@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,13 @@ import click
 from corral.cli.answering import notices, print_answer, timings
 from corral.cli.attachments import Prompt, attached
 from corral.cli.background import client_with_server
+from corral.cli.session import Session
 from corral.client import Client, Document
 from corral.config import load_settings
 from corral.durations import parse_duration
 from corral.errors import InvalidRequest, ServerError
 
 _LEVELS = ("high", "medium", "low", "max")
-
-
-@dataclass(slots=True)
-class Session:
-    """What a run is about: the model, and how it is asked."""
-
-    client: Client
-    model: str
-    details: dict[str, Any]
-    think: bool | str | None = None  # none is as the model can
-    show_thinking: bool = True
-    format: object = None
-    keep_alive: str | None = None
-    verbose: bool = False
-    options: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def thinks(self) -> bool:
-        """Whether the model can think at all."""
-        return "thinking" in self.details.get("capabilities", ())
-
-    def common(self) -> dict[str, Any]:
-        """The fields that every request of the session has."""
-        return {
-            "model": self.model,
-            "think": (self.thinks or None) if self.think is None else self.think,
-            "format": self.format,
-            "keep_alive": self.keep_alive,
-            "options": self.options or None,
-        }
 
 
 def _think(ctx: click.Context, parameter: click.Parameter, value: str | None) -> bool | str | None:
