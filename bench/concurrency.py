@@ -3,7 +3,7 @@
     python bench/concurrency.py            about half an hour
     python bench/concurrency.py --quick    two minutes, on a smaller model
     python bench/concurrency.py --json     the last line is one JSON object of all figures
-    python bench/concurrency.py --clients 8,16
+    python bench/concurrency.py --clients 8,16 --format Q4_K_M
 
 Each client asks once, all at the same moment, with a prompt of about a hundred tokens of its own. In each round the three are asked
 in turns, and the figures are medians over the rounds, ratios those of one round.
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from contestants import HEADING, contestants, medians, row, summary
+from models import WRITABLE
 from overhead import Side, stream
 
 
 def prompts(clients: int, number: int) -> list[str]:
     """Prompts with nothing in common, of 60 to 140 tokens; each round has its own."""
     rng = random.Random(number)
-    return ["".join(f"[{rng.randrange(3000)}]" for _ in range(rng.randrange(60, 141))) for _ in range(clients)]
+    return ["".join(f"[{rng.randrange(WRITABLE)}]" for _ in range(rng.randrange(60, 141))) for _ in range(clients)]
 
 
 async def burst(side: Side, clients: int, tokens: int, number: int) -> dict[str, float]:
@@ -37,12 +38,12 @@ async def burst(side: Side, clients: int, tokens: int, number: int) -> dict[str,
     return summary(list(results), time.perf_counter() - started)
 
 
-async def measure(home: Path, clients: list[int], *, quick: bool) -> dict[str, Any]:
+async def measure(home: Path, clients: list[int], number_format: str, *, quick: bool) -> dict[str, Any]:
     tokens, rounds = (32, 2) if quick else (64, 5)
-    figures: dict[str, Any] = {"quick": quick}
-    async with contestants(home, quick=quick) as sides:
+    figures: dict[str, Any] = {"quick": quick, "format": number_format}
+    async with contestants(home, quick=quick, number_format=number_format) as sides:
         for side in sides:
-            await stream(side, "bench", "[0]", 1)
+            await stream(side, "bench", prompts(1, 0)[0], tokens)
         for num in clients:
             found = []
             for number in range(rounds):
@@ -60,11 +61,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, a smaller model")
     parser.add_argument("--json", action="store_true", help="print the figures as the last line, as one JSON object")
     parser.add_argument("--clients", help="numbers of clients, comma-separated")
+    parser.add_argument("--format", default="Q8_0", help="of the model's numbers: Q8_0, or a mixture such as Q4_K_M")
     arguments = parser.parse_args()
     clients = [int(n) for n in (arguments.clients or "1,2,4,8,16,32").split(",")]
     print(HEADING)
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(measure(Path(folder), clients, quick=arguments.quick))
+        figures = asyncio.run(measure(Path(folder), clients, arguments.format, quick=arguments.quick))
     if arguments.json:
         print(json.dumps(figures))
 

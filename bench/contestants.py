@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models import MEDIUM, SMALL, make
+from models import FORMATS, MEDIUM, SMALL, make, make_quantised
 from overhead import Side, Stream, add_model, corral, engine_config
 
 from corral.engine.process import run_engine
@@ -30,10 +30,13 @@ NAMES = ("corral", "bare", "one slot")
 
 
 @asynccontextmanager
-async def contestants(home: Path, *, quick: bool) -> AsyncIterator[list[Side]]:
+async def contestants(home: Path, *, quick: bool, number_format: str = "Q8_0") -> AsyncIterator[list[Side]]:
     """The three, each of them with the model ``bench`` in memory."""
-    store = Store(home / "models")
-    add_model(store, "bench", make(SMALL if quick else MEDIUM, home / "bench.gguf"))
+    store, shape, path = Store(home / "models"), SMALL if quick else MEDIUM, home / "bench.gguf"
+    plain = number_format in FORMATS
+    add_model(
+        store, "bench", make(shape, path, number_format) if plain else await make_quantised(shape, path, number_format)
+    )
     config = engine_config(store, "bench")
     async with AsyncExitStack() as stack:
         through, _ = await stack.enter_async_context(corral(store.root, home / "data"))

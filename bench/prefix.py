@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from contestants import HEADING, contestants, medians, row, summary
+from models import WRITABLE
 from overhead import Side, stream
 
 
 def words(number: int, count: int) -> str:
     rng = random.Random(number)
-    return "".join(f"[{rng.randrange(3000)}]" for _ in range(count))
+    return "".join(f"[{rng.randrange(WRITABLE)}]" for _ in range(count))
 
 
 async def together(side: Side, number: int, common: int) -> dict[str, float]:
