@@ -135,6 +135,8 @@ class LlamaEngine:
             body.pop("stop", None)
             body["timings_per_token"] = True
         answer = CompletionAnswer(call)
+        if hold is not None and hold.counted:
+            body["timings_per_token"] = True
         if hold is not None and hold.answer is not None:
             answer = hold.answer
             body.pop("stop", None)
