@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
 from corral.runtime.scheduling.policy import (
     AGEING_TOKENS_PER_S,
+    BACKGROUND_PATIENCE_S,
     PATIENCE_S,
     READ_TOGETHER,
     Ask,
@@ -234,6 +236,55 @@ def test_a_reservation_that_begins_anew_begins_with_its_prompt() -> None:
     policy.grow(sure, 250)
     policy.put_back(sure)
     assert (sure.prompt, sure.answer, sure.to_read) == (100, 900, 100)
+
+
+def test_who_is_in_the_background_is_paused_before_all_others() -> None:
+    old = ask(100, 800, at=0, open_ended=True, background=True)
+    young, grows = ask(100, 800, at=1, open_ended=True), ask(100, 800, at=2, open_ended=True)
+    policy = filled(Policy(1250, 4, share=300), old, young, grows)
+    run(policy, 2)
+    growth = policy.grow(grows, 390)
+    assert growth.granted
+    assert growth.paused == (old,)
+
+
+def test_under_constant_load_one_background_call_a_minute_begins() -> None:
+    """Two live calls are always there, each of which takes a second of the one slot, and a background call takes ten."""
+    policy = Policy(10_000, 1)
+    work = [ask(50, background=True, at=number / 10) for number in range(20)]
+    filled(policy, *work)
+    begun: list[float] = []
+    lives = 0
+    busy_until = now = 0.0
+    while now < 600:
+        while sum(one not in work for one in policy.waiting) < 2:
+            policy.enter(ask(50, at=now))
+        for one in policy.admit(now):
+            policy.has_read(one)
+            in_background = one in work
+            begun += [now] * in_background
+            lives += not in_background
+            busy_until = now + (10 if in_background else 1)
+        now += 0.5
+        if now >= busy_until:
+            for one in list(policy.running):
+                policy.leave(one, ended=True)
+    apart = [later - earlier for earlier, later in pairwise(begun)]
+    assert begun[0] >= BACKGROUND_PATIENCE_S
+    assert min(apart) >= BACKGROUND_PATIENCE_S + 10
+    assert max(apart) <= BACKGROUND_PATIENCE_S + 10 + 2
+    assert lives > 450
+
+
+def test_who_leads_one_that_has_waited_long_in_the_background_does_not_stay_there() -> None:
+    leader, follower = ask(1000, background=True), ask(1040, background=True)
+    follower.after = leader
+    policy = filled(Policy(10_000, 4), follower, leader)
+    leader.arrived_s = 1.0
+    policy.enter(ask(500, at=BACKGROUND_PATIENCE_S))
+    policy.admit(BACKGROUND_PATIENCE_S)
+    assert not follower.background
+    assert not leader.background
 
 
 SAID_AT_MOST = 7  # tokens of an answer in a step of the simulation

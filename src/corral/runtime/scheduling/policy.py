@@ -11,8 +11,9 @@ holds its slot and tokens until then.
 
 An ask that is ``open_ended`` holds its prompt and a share, and more as it grows. Any other reserves all that it may need from the
 start. If it ``lends``, it holds no more of that than an open-ended one would, and open-ended ones may have the rest until it
-grows into it. When an ask must grow and nothing is free, the youngest of the open-ended ones is paused, which may be the one that
-grows; no reservation is ever more than the pool has besides the others, so who has one gets it.
+grows into it. When an ask must grow and nothing is free, the youngest of the open-ended ones is paused, those in the background
+before all others; it may be the one that grows. No reservation is ever more than the pool has besides the others, so who has one
+gets it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Literal
 SHARE = 512  # tokens that an open-ended answer begins with, and grows by
 AGEING_TOKENS_PER_S = 200.0  # a prompt that has waited a second goes before one that is as much shorter
 PATIENCE_S = 10.0  # after it nobody passes an ask that does not fit yet
+BACKGROUND_PATIENCE_S = 60.0  # after it one call in the background at a time is as good as any other
 READ_TOGETHER = 64  # tokens of prompts that are read in one go rather than one after the other
 SMALLEST_BATCH = 256  # tokens that an engine reads in a step, where it has the choice
 _MORE_STEPS = 4  # than a prompt has batches: the engine reads the last few tokens by themselves
@@ -90,6 +92,8 @@ class Policy:
     batch: int = SMALLEST_BATCH
     waiting: list[Ask] = field(default_factory=list)
     running: list[Ask] = field(default_factory=list)
+    _promoted: Ask | None = None  # it came in the background and is one of the others now
+    _promotes_at_s: float = 0.0
 
     @property
     def free(self) -> int:
@@ -162,6 +166,7 @@ class Policy:
     def admit(self, now_s: float) -> list[Ask]:
         """Those that may begin now; they hold their tokens when this returns."""
         admitted: list[Ask] = []
+        self._promote(now_s)
         live = any(not ask.background for ask in self.waiting)
         only_open_ended = False
         for ask in sorted(self.waiting, key=_key):
@@ -179,6 +184,19 @@ class Policy:
                     break
                 only_open_ended = True  # those take nothing of what can be reserved
         return admitted
+
+    def _promote(self, now_s: float) -> None:
+        """Have the one in the background that waits longest count as one of the others, if there has been none for as long."""
+        if self._promoted is not None:
+            if self._promoted.phase == "gone":
+                self._promoted, self._promotes_at_s = None, now_s + BACKGROUND_PATIENCE_S
+            return
+        patient = [ask for ask in self.waiting if ask.background and now_s - ask.arrived_s >= BACKGROUND_PATIENCE_S]
+        if patient and now_s >= self._promotes_at_s:
+            self._promoted = one = min(patient, key=lambda ask: ask.arrived_s)
+            one.background = False
+            if one.after is not None:
+                one.after.background = False  # it would wait for who waits for it
 
     def _fits(self, ask: Ask) -> bool:
         owed = sum(self._owed(other, ask) for other in self.running)
@@ -244,9 +262,9 @@ class Policy:
         return Growth(granted=True, paused=tuple(paused))
 
     def _victim(self) -> Ask | None:
-        """Who is paused next. These are ended at their next token; a prompt that is being read is not."""
+        """Who is paused next: the youngest in the background, if any. Who is being read would not end with his next token."""
         answering = [other for other in self.running if other.open_ended and other.phase == "answering"]
-        return max(answering, key=lambda other: other.arrived_s, default=None)
+        return max(answering, key=lambda other: (other.background, other.arrived_s), default=None)
 
     def _at_first(self, ask: Ask) -> int:
         return min(ask.most, ask.prompt + self.share) if ask.open_ended or ask.lends else ask.most
