@@ -21,6 +21,7 @@ from corral.engine.base import (
     EngineConfig,
     EngineLoad,
     Finished,
+    Parcels,
     Reading,
     Scores,
 )
@@ -97,11 +98,11 @@ class ScheduledEngine:
         """As the protocol has it; may raise `ServerBusy` before the first batch."""
         return self._run(call)
 
-    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
-        return await self._engine.embed(inputs)
+    async def embed(self, inputs: Sequence[str | Sequence[int]], request: Parcels | None = None) -> Embeddings:
+        return await self._engine.embed(inputs, request)
 
-    async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
-        return await self._engine.rerank(query, documents)
+    async def rerank(self, query: str, documents: Sequence[str], request: Parcels | None = None) -> Scores:
+        return await self._engine.rerank(query, documents, request)
 
     async def pieces(self, text: str, *, add_special: bool = False) -> list[tuple[int, bytes]]:
         return await self._engine.pieces(text, add_special=add_special)
