@@ -8,11 +8,11 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from corral.engine.base import Embeddings, Engine
+from corral.engine.base import Embeddings, Engine, Parcels
 from corral.errors import InputTooLong, PromptTooLong
 from corral.library import ModelSpec
 from corral.runtime.embedding import embed, packed
-from corral.runtime.requests import EmbedRequest
+from corral.runtime.requests import EmbedRequest, in_background
 
 pytestmark = pytest.mark.anyio
 
@@ -23,11 +23,13 @@ class Noting:
     def __init__(self, batch: int = 10_000) -> None:
         self.batch = batch
         self.calls: list[int] = []
+        self.requests: list[Parcels | None] = []
         self.asked = anyio.Event()
         self.answers = True
 
-    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+    async def embed(self, inputs: Sequence[str | Sequence[int]], request: Parcels | None = None) -> Embeddings:
         self.calls.append(len(inputs))
+        self.requests.append(request)
         longest = max(map(len, inputs))
         if longest > self.batch:
             raise PromptTooLong(longest, self.batch)
@@ -52,6 +54,20 @@ async def test_thousands_of_texts_are_several_calls_and_keep_their_order() -> No
     assert found.tokens == sum(map(len, texts))
     assert sum(engine.calls) == 3000
     assert max(engine.calls) == 256
+
+
+async def test_the_parcels_of_a_batch_are_one_request_in_the_background() -> None:
+    engine = Noting()
+    token = in_background.set(True)
+    try:
+        asked = request(["x"] * 300)
+    finally:
+        in_background.reset(token)
+    await embed(cast(Engine, engine), asked, 100)
+    first, second = engine.requests
+    assert first is second
+    assert first is not None
+    assert first.background
 
 
 def test_a_parcel_is_bounded_by_bytes_too() -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -227,14 +228,32 @@ async def test_a_damaged_file_of_measurements_is_an_empty_one(house: House) -> N
     for text in (b"", b"{", b"[]", b'{"version":1,"plans":[1]}', b'{"version":1,"plans":{"a":{"CPU":"x"}}}', b"\xff"):
         file.write_bytes(text)
         assert Measurements(file).of("a") == {}
+    file.write_text(json.dumps({"version": 1, "plans": {f"a {number}": {CPU: number} for number in range(599)}}))
     kept = Measurements(file)
-    for number in range(600):
-        kept.keep("a", str(number), {CPU: number})
+    kept.keep("a", "599", {CPU: 599})
     assert len(Measurements(file).of("a")) == 512
     assert Measurements(file).of("a")["599"] == {CPU: 599}
     shutil.rmtree(file.parent)
     file.parent.write_text("in the way")
     kept.keep("b", "c", {CPU: 1})  # logged, and no more
+
+
+def test_engines_that_are_measured_at_the_same_time_are_all_remembered(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = house.settings.data / "measured.json"
+    kept = Measurements(file)
+
+    def measured(model: int) -> None:
+        for number in range(8):
+            kept.keep(f"m{model}", str(number), {CPU: number})
+            assert len(kept.of(f"m{model}")) == number + 1
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(measured, range(8)))
+    assert caplog.messages == []
+    assert [len(Measurements(file).of(f"m{model}")) for model in range(8)] == [8] * 8
+    assert [path.name for path in file.parent.iterdir()] == ["measured.json"]
 
 
 async def test_a_load_that_runs_out_of_memory_is_tried_with_less_and_says_so(

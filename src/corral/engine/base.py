@@ -279,6 +279,17 @@ Event = Reading | Text | Thinking | ToolCall | Finished
 Batch = Sequence[Event]
 
 
+@dataclass(slots=True)
+class Parcels:
+    """A request whose texts are read in parcels, each a call to the engine. It has ``begun`` when one of them was let in.
+
+    Those of ``background`` ones are read while no other waits.
+    """
+
+    background: bool = False
+    begun: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """One vector per input, in order, and the tokens that were read for all of them."""
@@ -335,13 +346,15 @@ class Engine(Protocol):
     def complete(self, call: CompletionCall) -> AsyncGenerator[Batch, None]:
         """Continue a text: `Text`, and `Thinking` where tags say so. Raises `PromptTooLong` before the first batch."""
 
-    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+    async def embed(self, inputs: Sequence[str | Sequence[int]], request: Parcels | None = None) -> Embeddings:
         """Embed texts, or tokens as they stand, as many at a time as there are slots. Raises `PromptTooLong`.
+
+        ``request`` is the one that the texts are a parcel of.
 
         Vectors have unit length; where a number is none, or has no end, they have ``nan``.
         """
 
-    async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
+    async def rerank(self, query: str, documents: Sequence[str], request: Parcels | None = None) -> Scores:
         """How well each of ``documents`` answers ``query``, as the model's head says it. Raises `PromptTooLong`."""
 
     async def tokenise(self, text: str, *, add_special: bool = False) -> list[int]:

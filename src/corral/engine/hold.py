@@ -27,7 +27,7 @@ class Hold:
 
     ``slot`` is the engine's slot that it must run in. With ``answer`` the objects are read by that, which may have read an earlier
     part of the same completion; they then have tokens and counts, and stop strings are looked for by it. ``begun`` is called when
-    the engine has given the request a slot.
+    the engine has given the request a slot. The objects are ``counted`` if each is to have the engine's counts.
     """
 
     hear: Callable[[Sequence[Mapping[str, Any]]], None]
@@ -35,6 +35,7 @@ class Hold:
     answer: CompletionAnswer | None = None
     resumed: Resumed | None = None
     begun: Callable[[], None] | None = None
+    counted: bool = False
     released: bool = False
     _close: Callable[[], None] | None = None
 

@@ -34,6 +34,7 @@ from corral.engine.base import (
     Message,
     NamedTool,
     OutputFormat,
+    Parcels,
     Sampling,
     Scores,
     tool_name,
@@ -55,6 +56,11 @@ _LARGER_THAN_BATCH = re.compile(r"input \(([0-9]+) tokens\) is too large to proc
 _PLACEHOLDER = re.compile(r"\[img-([0-9]{1,6})\]")
 
 
+def most_read_at_once(config: EngineConfig) -> int:
+    """How many calls with texts an engine that only reads gets at a time: enough to be busy."""
+    return max(_READ_AT_ONCE, 2 * config.slots)
+
+
 class _Broken(Exception):
     """The connection ended before the answer did: the process is gone or going, or it was closed from here."""
 
@@ -73,7 +79,7 @@ class LlamaEngine:
         self._media_tokens: dict[bytes, int] = {}
         self._chat_template: str | None = None
         self._quick = asyncio.Semaphore(_QUICK_AT_ONCE)
-        self._reading = asyncio.Semaphore(max(_READ_AT_ONCE, 2 * config.slots))
+        self._reading = asyncio.Semaphore(most_read_at_once(config))
 
     @property
     def config(self) -> EngineConfig:
@@ -135,6 +141,8 @@ class LlamaEngine:
             body.pop("stop", None)
             body["timings_per_token"] = True
         answer = CompletionAnswer(call)
+        if hold is not None and hold.counted:
+            body["timings_per_token"] = True
         if hold is not None and hold.answer is not None:
             answer = hold.answer
             body.pop("stop", None)
@@ -235,7 +243,7 @@ class LlamaEngine:
         body = _conversation(Conversation((message,)))
         return int((await self._ask("/v1/chat/completions/input_tokens", body))["input_tokens"])
 
-    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
+    async def embed(self, inputs: Sequence[str | Sequence[int]], request: Parcels | None = None) -> Embeddings:
         # As text, numbers would cost more to write and read again than many a short text costs to embed.
         body = {"input": list(inputs), "encoding_format": "base64"}
         async with self._reading:
@@ -243,7 +251,7 @@ class LlamaEngine:
         rows = sorted(answer["data"], key=lambda row: row["index"])
         return Embeddings([_vector(row["embedding"]) for row in rows], answer["usage"]["prompt_tokens"])
 
-    async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
+    async def rerank(self, query: str, documents: Sequence[str], request: Parcels | None = None) -> Scores:
         body = {"query": query, "documents": list(documents)}
         async with self._reading:
             answer = await self._whole("POST", "/v1/rerank", orjson.dumps(body))

@@ -14,13 +14,24 @@ _TOKEN = re.compile(
 )
 
 
+Token = tuple[str, str]  # its kind, and its text
+
+
 def add_grammar(grammar: Grammar, text: str) -> str:
     """An expression for what the GBNF ``text`` describes. Raises `InvalidRequest` that says what is wrong with it."""
+    grammar.add_rules(
+        (_own(name), " ".join(_own(w) if k == "name" else w for k, w in rule)) for name, rule in rules_in(text).items()
+    )
+    return _own("root")
+
+
+def rules_in(text: str) -> dict[str, list[Token]]:
+    """The rules of the GBNF ``text`` by name. Raises `InvalidRequest` that says what is wrong with it."""
     tokens = _tokens(text)
     starts = [at for at, (kind, _) in enumerate(tokens) if kind == "is"]
     if not starts:
         raise InvalidRequest('"grammar" has no rules; a rule is written: root ::= "yes" | "no"')
-    rules: dict[str, list[tuple[str, str]]] = {}
+    rules: dict[str, list[Token]] = {}
     for at, following in zip(starts, [*starts[1:], len(tokens) + 1], strict=True):
         if not at or tokens[at - 1][0] != "name":
             raise InvalidRequest('"grammar": a name has to stand before each ::=')
@@ -33,18 +44,15 @@ def add_grammar(grammar: Grammar, text: str) -> str:
         missing = next((word for kind, word in rule if kind == "name" and word not in rules), None)
         if missing is not None:
             raise InvalidRequest(f'"grammar": the rule "{name}" uses "{missing}", which is not defined')
-    grammar.add_rules(
-        (_own(name), " ".join(_own(w) if k == "name" else w for k, w in rule)) for name, rule in rules.items()
-    )
-    return _own("root")
+    return rules
 
 
 def _own(name: str) -> str:
     return f"own-{name.replace('_', '--')}"  # the engine knows no underscore
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+def _tokens(text: str) -> list[Token]:
+    found: list[Token] = []
     at = 0
     while at < len(text):
         token = _TOKEN.match(text, at)

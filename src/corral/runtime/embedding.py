@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import mul
 
-from corral.engine.base import Embeddings, Engine
+from corral.engine.base import Embeddings, Engine, Parcels
 from corral.errors import InputTooLong, InvalidRequest, PromptTooLong
 from corral.runtime.requests import EmbedRequest
 
@@ -42,17 +42,18 @@ async def embed(engine: Engine, request: EmbedRequest, limit: int) -> Embedded:
     The engine gets many at a time, which fill its batches, but not all of thousands: when the client hangs up, the rest is not
     read. Raises `InputTooLong` where nothing may be cut, and `InvalidRequest` when a vector is none.
     """
+    parcels = Parcels(request.background)
     vectors: list[Sequence[float]] = []
     cut: list[int] = []
     tokens = 0
     for places in packed(request.texts):
         fitted = await _fit(engine, request, places, limit, measure_all=False)
         try:
-            found = await engine.embed(fitted.inputs)
+            found = await engine.embed(fitted.inputs, parcels)
         except PromptTooLong as exc:  # a model that reads a text at once may read fewer tokens than its context has
             limit = min(limit, exc.num_ctx)
             fitted = await _fit(engine, request, places, limit, measure_all=True)
-            found = await engine.embed(fitted.inputs)
+            found = await engine.embed(fitted.inputs, parcels)
         vectors += _checked(found, request.dimensions)
         cut += fitted.cut
         tokens += found.tokens

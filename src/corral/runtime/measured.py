@@ -6,8 +6,8 @@ One small file; who cannot read it has measured nothing, and who cannot write it
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import orjson
 
 from corral.engine.account import MemoryAccount
 from corral.runtime.placement import CPU, OVERHEAD_BYTES
+from corral.store.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -29,29 +30,27 @@ class Measurements:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._plans = _read(file)
+        self._keeping = threading.Lock()  # engines that load side by side are measured in threads
 
     def of(self, digest: str) -> dict[str, Mapping[str, int]]:
         """What is known of a model, by plan."""
         return {key.partition(" ")[2]: need for key, need in self._plans.items() if key.startswith(digest + " ")}
 
     def keep(self, digest: str, plan: str, need: Mapping[str, int]) -> None:
-        """Remember what a plan took. Blocks on the file; the oldest are forgotten."""
+        """Remember what a plan took, from any thread. Blocks on the file; the oldest are forgotten."""
         key = f"{digest} {plan}"
-        if self._plans.get(key) == need:
-            return
-        self._plans.pop(key, None)
-        self._plans[key] = dict(need)
-        while len(self._plans) > MOST_PLANS:
-            del self._plans[next(iter(self._plans))]
-        part = self._file.with_suffix(".part")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(orjson.dumps({"version": VERSION, "plans": self._plans}))
-            part.replace(self._file)
-        except OSError as exc:
-            logger.warning("what engines take cannot be remembered in %s: %s", self._file, exc.strerror)
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+        with self._keeping:
+            if self._plans.get(key) == need:
+                return
+            plans = {other: known for other, known in self._plans.items() if other != key}
+            plans[key] = dict(need)
+            while len(plans) > MOST_PLANS:
+                del plans[next(iter(plans))]
+            self._plans = plans  # not changed in place: another thread may be reading it
+            try:
+                write_atomically(self._file, orjson.dumps({"version": VERSION, "plans": plans}))
+            except OSError as exc:
+                logger.warning("what engines take cannot be remembered in %s: %s", self._file, exc.strerror)
 
 
 def measured_need(account: MemoryAccount, private_bytes: int) -> dict[str, int]:

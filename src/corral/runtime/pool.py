@@ -47,7 +47,7 @@ from corral.runtime.numbers import RuntimeNumbers, label
 from corral.runtime.options import EngineWishes
 from corral.runtime.placement import CPU, Load, Loaded, Plan, Refuse, Wait, place, smaller
 from corral.runtime.plans import engine_config, rules_of, shape_of, wish_of
-from corral.runtime.scheduling import Line, ScheduledEngine
+from corral.runtime.scheduling import Line, ReadingEngine, ScheduledEngine
 from corral.runtime.translated import Translated
 from corral.runtime.watch import watch
 
@@ -438,9 +438,8 @@ class EnginePool:
             entry.config, log=log, stall_s=self._settings.load_timeout, argv=self._worker, started=is_there
         )
         async with run as process:
-            with closing(LlamaEngine(entry.config, process)) as engine:
-                admits = not entry.config.embedding
-                entry.ready.set_result(ScheduledEngine(engine, self.line, self.numbers, model) if admits else engine)
+            with closing(self._engine(entry.config, process, model)) as engine:
+                entry.ready.set_result(engine)
                 logger.info(
                     "loaded %s in %.2f s: context %d, %d slots, process %d",
                     entry.spec.name.short,
@@ -462,6 +461,11 @@ class EnginePool:
                 )
                 if end != "stopped":
                     self._report_end(entry, process, hung=end == "hung")
+
+    def _engine(self, config: EngineConfig, process: EngineProcess, model: str) -> ScheduledEngine | ReadingEngine:
+        if config.embedding:
+            return ReadingEngine(config, process, self.line)
+        return ScheduledEngine(LlamaEngine(config, process), self.line, self.numbers, model)
 
     async def _measure(self, entry: _Entry, process: EngineProcess) -> None:
         """Put what the engine took in the place of what it was thought to take, and remember it."""

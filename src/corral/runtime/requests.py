@@ -58,22 +58,27 @@ class EngineRequest:
 class EmbedRequest(EngineRequest):
     """Texts to be embedded, or tokens as they stand.
 
-    ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors.
+    ``truncate`` cuts those that are longer than the context, ``dimensions`` the vectors. ``background`` work waits for all other.
     """
 
     texts: tuple[str | tuple[int, ...], ...]
     truncate: bool = True
     dimensions: int | None = None
+    background: bool = field(default_factory=in_background.get)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankRequest(EngineRequest):
-    """Documents to be put in order. ``truncate`` cuts those that do not fit beside the query, and so does ``most_tokens``."""
+    """Documents to be put in order. ``truncate`` cuts those that do not fit beside the query, and so does ``most_tokens``.
+
+    ``background`` work waits for all other.
+    """
 
     query: str
     documents: tuple[str, ...]
     truncate: bool = False
     most_tokens: int | None = None
+    background: bool = field(default_factory=in_background.get)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

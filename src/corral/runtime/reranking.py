@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from corral.engine.base import Engine
+from corral.engine.base import Engine, Parcels
 from corral.errors import InputTooLong, InvalidRequest, PromptTooLong
 from corral.runtime.requests import RerankRequest
 
@@ -29,6 +29,7 @@ async def rerank(engine: Engine, request: RerankRequest, limit: int) -> Ranked:
     Raises `InputTooLong` where one has, and was not to be cut.
     """
     query_tokens = len(await engine.tokenise(request.query))
+    parcels = Parcels(request.background)
     scores: list[float] = []
     cut: list[int] = []
     tokens = 0
@@ -37,7 +38,7 @@ async def rerank(engine: Engine, request: RerankRequest, limit: int) -> Ranked:
         room = limit - query_tokens - _SPECIAL_TOKENS
         cut += await _fit(engine, request, documents, start, room, limit, measure_all=False)
         try:
-            found = await engine.rerank(request.query, documents)
+            found = await engine.rerank(request.query, documents, parcels)
         except (
             PromptTooLong
         ) as exc:  # a template may add more than the marks, and a batch may have less room than the context
@@ -46,7 +47,7 @@ async def rerank(engine: Engine, request: RerankRequest, limit: int) -> Ranked:
             longest = max([len(await engine.tokenise(text)) for text in documents])
             room = min(limit - query_tokens - _SPECIAL_TOKENS, longest - over)
             cut += await _fit(engine, request, documents, start, room, limit, measure_all=True)
-            found = await engine.rerank(request.query, documents)
+            found = await engine.rerank(request.query, documents, parcels)
         scores += found.values
         tokens += found.tokens
     if not all(map(math.isfinite, scores)):

@@ -21,6 +21,7 @@ from corral.engine.base import (
     EngineConfig,
     Finished,
     Message,
+    OutputFormat,
     Sampling,
     Text,
     Thinking,
@@ -99,6 +100,42 @@ async def test_answers_that_outgrow_the_pool_are_paused_and_are_the_same(tmp_pat
         assert engine.load.pauses > 0
         assert engine.load.pool_in_use == engine.load.slots_in_use == engine.load.queue == 0
     assert [same(one, other) for one, other in zip(expected, together, strict=True)] == [True] * 5
+
+
+HELD = OutputFormat(grammar="root ::= [a-z ]*")
+
+
+async def test_answers_that_can_be_paused_run_in_what_reservations_do_not_use_yet(tmp_path: Path) -> None:
+    """Each of those that are held to a grammar may come to have a whole context, and the pool has two."""
+    calls = [replace(endless(number), output=HELD) for number in (0, 1)] + [endless(3), endless(0)]
+    expected = await alone(calls, tmp_path / "alone")
+    async with scheduled(replace(CONFIG, pool_tokens=512), tmp_path / "log") as (engine, _):
+        async with aclosing(engine.complete(calls[0])) as one, aclosing(engine.complete(calls[1])) as two:
+            batches = [[await anext(one)], [await anext(two)]]
+            short = await said(engine.complete(replace(endless(2), sampling=replace(GREEDY, max_tokens=2))))
+            assert short.end.generated_tokens == 2
+            others = [asyncio.create_task(said(engine.complete(calls[number]))) for number in (2, 3)]
+            held = [await said(_rest(*both)) for both in zip(batches, (one, two), strict=True)]
+        together = [*held, *await asyncio.gather(*others)]
+        assert engine.load.pauses > 0
+    assert [same(one, other) for one, other in zip(expected, together, strict=True)] == [True] * 4
+
+
+async def _rest(batches: list[Batch], stream: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
+    for batch in batches:
+        yield batch
+    async for batch in stream:
+        yield batch
+
+
+async def test_an_answer_of_bounded_length_reserves_no_more_than_that(tmp_path: Path) -> None:
+    bounded = CompletionCall("x x x x x", GREEDY, OutputFormat(grammar="root ::= [a-z ]{1,40}"))
+    async with scheduled(replace(CONFIG, pool_tokens=256), tmp_path / "log") as (engine, _):
+        async with aclosing(engine.complete(bounded)) as stream:
+            await anext(stream)
+            assert engine.load.pool_in_use < 60
+        together = await asyncio.gather(*(said(engine.complete(bounded)) for _ in range(4)))
+        assert all(1 <= len(answer.text) <= 40 and answer.end.reason == "stop" for answer in together)
 
 
 async def test_stop_strings_and_limits_hold_across_pauses(tmp_path: Path) -> None:

@@ -2,5 +2,6 @@
 
 from corral.runtime.scheduling.engine import ScheduledEngine
 from corral.runtime.scheduling.line import Line
+from corral.runtime.scheduling.reading import ReadingEngine
 
-__all__ = ["Line", "ScheduledEngine"]
+__all__ = ["Line", "ReadingEngine", "ScheduledEngine"]

@@ -21,18 +21,20 @@ from corral.engine.base import (
     EngineConfig,
     EngineLoad,
     Finished,
+    Parcels,
     Reading,
     Scores,
 )
 from corral.engine.hold import Released
 from corral.engine.llama import LlamaEngine
 from corral.errors import EngineRefused, PromptTooLong
+from corral.grammar import longest
 from corral.runtime.numbers import RuntimeNumbers
 from corral.runtime.scheduling.answering import AnswerSoFar
 from corral.runtime.scheduling.decoupled import decoupled
 from corral.runtime.scheduling.line import Line
 from corral.runtime.scheduling.plainchat import as_completion
-from corral.runtime.scheduling.policy import SHARE, Ask, Policy
+from corral.runtime.scheduling.policy import SHARE, SMALLEST_BATCH, Ask, Policy
 from corral.runtime.scheduling.prefixes import LEAST_TOKENS
 from corral.runtime.scheduling.sharing import Sharing
 from corral.runtime.scheduling.turns import Call, Job, Turns
@@ -59,7 +61,8 @@ class ScheduledEngine:
         self._context = config.rounded_context
         self._tight = config.pool < config.slots * self._context
         share = min(SHARE, max(64, config.pool // config.slots))
-        self._policy = Policy(config.pool, config.slots, share)
+        at_once = max(1, (config.batch or SMALLEST_BATCH) - config.slots)
+        self._policy = Policy(config.pool, config.slots, share, at_once)
         self._turns = Turns(engine, self._policy, line, numbers or RuntimeNumbers(), model)
         self._jobs = self._turns.jobs
         self._sharing = Sharing(engine, self._turns, self._tokens)
@@ -95,11 +98,11 @@ class ScheduledEngine:
         """As the protocol has it; may raise `ServerBusy` before the first batch."""
         return self._run(call)
 
-    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embeddings:
-        return await self._engine.embed(inputs)
+    async def embed(self, inputs: Sequence[str | Sequence[int]], request: Parcels | None = None) -> Embeddings:
+        return await self._engine.embed(inputs, request)
 
-    async def rerank(self, query: str, documents: Sequence[str]) -> Scores:
-        return await self._engine.rerank(query, documents)
+    async def rerank(self, query: str, documents: Sequence[str], request: Parcels | None = None) -> Scores:
+        return await self._engine.rerank(query, documents, request)
 
     async def pieces(self, text: str, *, add_special: bool = False) -> list[tuple[int, bytes]]:
         return await self._engine.pieces(text, add_special=add_special)
@@ -201,7 +204,7 @@ class ScheduledEngine:
             ends = min(ends, call.limit_each + self._policy.share // 2)
         answer = max(0, min(limited, ends - bound))
         so_far = None
-        if self._tight and answer > self._policy.share and isinstance(call, CompletionCall) and _resumable(call):
+        if self._tight and isinstance(call, CompletionCall) and _resumable(call):
             so_far = AnswerSoFar.of(call, tokens)
         ask = Ask(
             bound,
@@ -209,6 +212,7 @@ class ScheduledEngine:
             (len(tokens) if tokens else 1 + size // per_token) + (media or 0),
             now,
             open_ended=so_far is not None,
+            lends=self._tight and so_far is None and answer > self._policy.share and isinstance(call, CompletionCall),
             background=call.background,
             interruptible=not pictured,
         )
@@ -249,6 +253,7 @@ class ScheduledEngine:
         """One request to the engine for ``job``."""
         if job.so_far is not None:
             job.hold.answer, job.hold.resumed = job.so_far.answer, job.resumed
+        if job.so_far is not None or job.ask.lends:  # its tokens are counted
             return decoupled(self._launched(job))
         return self._launched(job)
 
@@ -271,7 +276,7 @@ class ScheduledEngine:
         return batch if job.so_far is None else [*batch[:-1], job.so_far.whole(end)]
 
     def _gone(self, job: Job) -> None:
-        self._policy.leave(job.ask)
+        self._policy.leave(job.ask, ended=job.ended)
         self._jobs.pop(job.ask, None)
         if job.is_long and job.was_read:
             self._turns.start(self._sharing.remember(job))
@@ -299,8 +304,11 @@ def _resumable(call: Call) -> bool:
 
 
 def _most_generated(call: Call, context: int) -> int:
-    """How many tokens the answer may have."""
+    """How many tokens the answer may have. A grammar takes no token without a text, and then the one that ends the answer."""
     most = call.sampling.max_tokens
+    if most is None and isinstance(call, CompletionCall) and call.output is not None and call.output.grammar:
+        longest_bytes = longest(call.output.grammar)
+        return context if longest_bytes is None else min(context, longest_bytes + 1)
     if most is None:
         return context
     twice = isinstance(call, CompletionCall) and call.limit_each is not None

@@ -106,7 +106,7 @@ class Sharing:
             logger.warning("a beginning that several prompts share could not be kept: %s", exc)
             self._discard(prefix)
         finally:
-            self._policy.leave(leader.ask)
+            self._policy.leave(leader.ask, ended=leader.ended)
             self._turns.jobs.pop(leader.ask, None)
             self._turns.pump()
 

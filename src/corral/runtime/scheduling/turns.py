@@ -19,7 +19,6 @@ from corral.runtime.scheduling.line import Line
 from corral.runtime.scheduling.policy import Ask, Policy
 from corral.runtime.scheduling.prefixes import Prefix
 
-SMALLEST_BATCH = 256  # of the engine, where it has the choice
 _LOOK_S = 0.02
 Call = ChatCall | CompletionCall
 
@@ -40,6 +39,7 @@ class Job:
     leader: Job | None = None  # who computes that
     slot: int = -1  # of a leader: where its prefix still lies
     was_read: bool = False  # the whole prompt, so that a slot has it
+    ended: bool = False  # by the engine
 
 
 class Turns:
@@ -58,7 +58,7 @@ class Turns:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
         self._begun = 0
-        self._at_once = (engine.config.batch or SMALLEST_BATCH) - engine.config.slots
+        self._at_once = policy.batch
 
     def close(self) -> None:
         """Whatever is under way beside the calls is ended."""
@@ -102,7 +102,7 @@ class Turns:
     def _let_in(self) -> None:
         for ask in self.policy.admit(time.monotonic()):
             job = self.jobs[ask]
-            job.hold = Hold(lambda objects, job=job: self._heard(job, objects))  # type: ignore[misc]
+            job.hold = Hold(lambda objects, job=job: self._heard(job, objects), counted=ask.lends)  # type: ignore[misc]
             if job.turn is not None and not job.turn.done():
                 job.turn.set_result(None)
 
@@ -155,21 +155,39 @@ class Turns:
             begun()
             self._begun -= 1
 
-    def _heard(self, job: Job, objects: Sequence[Mapping[str, object]]) -> None:
+    def _heard(self, job: Job, objects: Sequence[Mapping[str, Any]]) -> None:
         """The engine has said something to ``job``."""
         ask = job.ask
         said = [data for data in objects if "prompt_progress" not in data]
         if not said:
             return
         job.was_read = True
+        job.ended = job.ended or any(map(_is_end, said))
         if ask.phase == "reading":
             self.policy.has_read(ask)
             self.pump()
-        if job.so_far is None:
-            return
-        job.so_far.hear(said)
-        if used := job.so_far.num_tokens:
-            for victim in self.policy.grow(ask, used).paused:
-                self.pauses += 1
-                self._numbers.pauses[self._model] += 1
-                self.jobs[victim].hold.release()
+        if job.so_far is not None:
+            job.so_far.hear(said)
+            self._grow(ask, job.so_far.num_tokens)
+        elif ask.lends:
+            self._grow(ask, max(map(_num_tokens, said)))
+
+    def _grow(self, ask: Ask, used: int) -> None:
+        victims = self.policy.grow(ask, used).paused if used else ()
+        for victim in victims:
+            self.pauses += 1
+            self._numbers.pauses[self._model] += 1
+            self.jobs[victim].hold.release()
+        if victims:
+            self.pump()
+
+
+def _is_end(data: Mapping[str, Any]) -> bool:
+    """Whether the engine says no more after an object, of a completion or a chat."""
+    return bool(data.get("stop")) or any(choice.get("finish_reason") for choice in data.get("choices") or ())
+
+
+def _num_tokens(data: Mapping[str, Any]) -> int:
+    """Tokens of prompt and answer by the engine's counts; 0 where it has none."""
+    timings = data.get("timings") or {}
+    return sum(int(timings.get(name, 0)) for name in ("cache_n", "prompt_n", "predicted_n"))
