@@ -210,7 +210,7 @@ def test_what_cannot_be_answered_is_refused_with_a_reason(
 
 
 def test_what_only_loads_or_unloads_asks_nothing_of_a_format(client: ollama.Client) -> None:
-    for keep_alive, reason in ((None, "load"), (0, "unload")):
+    for keep_alive, reason in ((0, "unload"), (None, "load")):
         body = {"model": "tiny", "format": "xml", "stream": False, "keep_alive": keep_alive}
         assert client._request_raw("POST", "/api/generate", json=body).json()["done_reason"] == reason
 
