@@ -62,3 +62,15 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(server: RunningSer
 def test_digests_that_are_none_are_refused(server: RunningServer) -> None:
     assert send(server, "sha256:123", b"x") == (400, b'{"error":"invalid digest format"}')
     assert send(server, "md5:" + "1" * 64, b"x")[0] == 400
+
+
+def test_a_blob_that_is_asked_for_is_not_said_to_be_empty(server: RunningServer) -> None:
+    assert send(server, digest_of(DATA), DATA)[0] == 201
+    connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=30)
+    connection.request("HEAD", f"/api/blobs/{digest_of(DATA)}")
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    assert response.status == 200
+    assert response.getheader("content-length") is None
+    assert response.getheader("content-type") is None

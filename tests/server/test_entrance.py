@@ -43,6 +43,7 @@ def ask(
         ("localhost:11434", True), ("LOCALHOST", True), ("127.0.0.1:1", True), ("127.8.8.8", True), ("[::1]:11434", True),
         ("192.168.1.20", True), ("10.0.0.1:11434", True), ("0.0.0.0", True), ("box.local", True), ("a.internal:80", True),
         ("x.localhost", True), ("", True), ("evil.example", False), ("8.8.8.8", False), ("localhost.evil.example", False),
+        ("[::ffff:192.168.1.1]", True), ("[fd00::1]:80", True), ("169.254.1.1", False), ("192.0.2.1", False), ("240.0.0.1", False),
         ("127.0.0.1.evil.example", False), ("[2001:4860:4860::8888]", False), ("evil.local.example:11434", False),
     ],
 )  # fmt: skip
@@ -140,6 +141,7 @@ def test_what_is_in_the_cloud_is_not_here(shared_server: RunningServer, path: st
         ("GET", "/api/experimental/model-recommendations", 200, '{"recommendations":[]}'),
         ("POST", "/api/experimental/web_search", 400, '{"error":"missing request body"}'),
         ("POST", "/api/me", 503, '{"error":"account unavailable"}'),
+        ("DELETE", "/api/user/keys/c3No", 401, '{"error":"you are not currently signed in"}'),
         ("POST", "/api/signout", 401, '{"error":"you are not currently signed in"}'),
     ],
 )

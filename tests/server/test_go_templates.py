@@ -31,6 +31,11 @@ LEGACY = (
     "<|im_start|>assistant\n{{ .Response }}<|im_end|>\n"
 )
 FILLS = "{{ if .Suffix }}<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>{{ else }}{{ .Prompt }}{{ end }}"
+OPEN = (
+    "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ if and .Thinking .Content }}<think>\n{{ .Thinking }}\n</think>\n\n"
+    "{{ else if .Thinking }}<think>\n{{ .Thinking }}{{ end }}{{ .Content }}"
+    '{{ if eq .Role "user" }}<|im_end|>\n{{ end }}{{ end }}'
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     put_tinygo(store)
     put_tinygo(store, "legacy", LEGACY, own_template=True)
     put_tinygo(store, "fills", FILLS, own_template=True)
+    put_tinygo(store, "open", OPEN, own_template=True)
+    put_tinygo(store, "native", OPEN)  # its own template can do more, and is used
     put_tinygo(store, "claims", capabilities=["vision"])
     put_tinygo(store, "begins", "#{{ .Prompt }}", beginning_weights(home / "begins.gguf"), own_template=True)
     put_tinygo(store, "broken", "{{ range }}", own_template=True)
@@ -141,6 +148,17 @@ def test_an_answer_that_was_begun_goes_on_with_what_is_missing(server: RunningSe
     begun = [*HELLO, {"role": "assistant", "content": "Hello! How"}]
     assert chat(server, begun)["message"] == {"role": "assistant", "content": " can I help you?"}
     assert chat(server, begun, format="json")["message"]["content"].startswith("{")
+
+
+@pytest.mark.parametrize("model", ["open", "native"])
+@pytest.mark.parametrize("format_", [None, "json"])
+def test_a_thought_that_was_begun_goes_on_as_a_thought(server: RunningServer, model: str, format_: str | None) -> None:
+    whole = chat(server, ADA, think=True)["message"]["thinking"]
+    begun = [*ADA, {"role": "assistant", "content": "", "thinking": whole[:6]}]
+    assert prompt_of(server, "/api/chat", model=model, messages=begun).endswith(whole[:6])
+    message = chat(server, begun, model=model, format=format_)["message"]
+    assert message["thinking"] == whole[6:]
+    assert json.loads(message["content"])["name"] == "Ada"
 
 
 @pytest.mark.parametrize("think", [True, False])

@@ -195,6 +195,9 @@ def test_a_full_context_ends_the_answer_with_length(client: ollama.Client) -> No
         ({"model": "tiny", "format": "xml"}, 400, "invalid format"),
         ({"model": "tiny", "format": {"type": "nonsense"}}, 400, "is 'nonsense', which is none of"),
         ({"model": "tiny", "tools": [{"type": "function"}]}, 400, 'each of "tools" needs a "function"'),
+        ({"model": "tiny", "tools": ["x"]}, 400, "string into Go struct field ChatRequest.tools of type api.Tool"),
+        ({"model": "tiny", "tools": [{"function": {"name": 5}}]}, 400, "ChatRequest.tools.function.name of type string"),
+        ({"model": "nope", "format": "xml"}, 404, "model 'nope' not found"),
         ({"model": "tiny", "think": "wild"}, 400, "invalid think value"),
     ],
 )  # fmt: skip
@@ -204,6 +207,25 @@ def test_what_cannot_be_answered_is_refused_with_a_reason(
     with pytest.raises(ollama.ResponseError, match=error) as refused:
         client._request_raw("POST", "/api/chat", json={"messages": [user("Hello")], **body})
     assert refused.value.status_code == status
+
+
+def test_what_only_loads_or_unloads_asks_nothing_of_a_format(client: ollama.Client) -> None:
+    for keep_alive, reason in ((0, "unload"), (None, "load")):
+        body = {"model": "tiny", "format": "xml", "stream": False, "keep_alive": keep_alive}
+        assert client._request_raw("POST", "/api/generate", json=body).json()["done_reason"] == reason
+
+
+def test_copilot_finds_a_model_under_the_name_by_which_it_asks(
+    client: ollama.Client, shared_server: RunningServer
+) -> None:
+    copilot = ollama.Client(shared_server.url)
+    copilot._client.headers["User-Agent"] = "GitHubCopilotChat/0.30.0"
+    info = copilot.show("tiny").modelinfo
+    copilot._client.close()
+    assert info is not None
+    assert info["general.basename"] == "tiny"
+    assert list(info) == sorted(info)
+    assert {**(client.show("tiny").modelinfo or {}), "general.basename": "tiny"} == info
 
 
 def test_copies_answer_and_deletion_leaves_the_other(client: ollama.Client) -> None:

@@ -196,6 +196,18 @@ UNRECORDED = (
         "What cannot work is refused with a sentence, and the old model stays.",
     ),
     (
+        "`create` from a file that was not brought has status 500 and names a path of the server.",
+        "400 that names the file.",
+    ),
+    (
+        "`create` with `remote_host`, or from a model in the cloud, makes a model that asks another server.",
+        "400: models answer on the machine that has them.",
+    ),
+    (
+        "`/api/signout` has status 500 where the vendor cannot be reached.",
+        "401, `you are not currently signed in`: nobody ever is, and nobody is asked.",
+    ),
+    (
         "A Modelfile loses characters that do not print, as the joiner in an emoji, and counts each line end of CR LF twice.",
         "Every character of a value is kept, and lines are counted as an editor does.",
     ),
@@ -229,6 +241,14 @@ UNRECORDED = (
     (
         "A thought that comes though `think` is false stands in the answer, where a Go template is used.",
         "It is in `thinking`.",
+    ),
+    (
+        "A thought that the client has begun (a last message with `thinking` alone) goes on in `content`, with `</think>`.",
+        "It goes on in `thinking`, also before a `format`.",
+    ),
+    (
+        "A tool without a name is given to the model.",
+        "400 that says what is missing.",
     ),
     (
         "A mistake in the `template` of a request has status 500.",
@@ -301,6 +321,7 @@ UNRECORDED = (
         "They have a few seconds to end; then each gets an error as its end.",
     ),
     ("`stream: true` errors of a running generation have the type `application/json`.", "With `; charset=utf-8`."),
+    ("Names of headers are written as in `Content-Type`.", "In lower case: the same names."),
     ("Bodies over 2048 bytes are sent in chunks.", "With a `Content-Length`."),
     ("Numbers of `/api/embed` have as few digits as they need.", "They have all digits: the same numbers."),
     (

@@ -167,9 +167,9 @@ class Fields:
             return None
         return [self._base64(name, value) for value in values if value is not None]
 
-    def children(self, name: str, go_type: str) -> Sequence[Fields]:
-        """A list of objects."""
-        values = self.array(name, f"[]{go_type}") or ()
+    def children(self, name: str, go_type: str, list_type: str = "") -> Sequence[Fields]:
+        """A list of objects; ``list_type`` is Go's name of the list, if it has one."""
+        values = self.array(name, list_type or f"[]{go_type}") or ()
         return [self._child(name, value, go_type) for value in values]
 
     def nested(self, name: str, go_type: str) -> Fields:

@@ -16,6 +16,7 @@ from corral.engine.base import (
     Sampling,
     Text,
     Thinking,
+    Thoughts,
     TokenLogprob,
     ToolCall,
 )
@@ -136,7 +137,7 @@ class CompletionAnswer:
         self._context = call.limit_each
         self._most = call.sampling.max_tokens
         tags = call.thoughts
-        self._thoughts = ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside) if tags else None
+        self._thoughts = _splitter(tags) if tags else None
         self._stops = StopMatcher(call.sampling.stop if self._own_stops else ())
         self._written: list[str] = []
         self._answered = self._shown = 0  # characters of the answer that came, and that were given out
@@ -207,6 +208,10 @@ class CompletionAnswer:
         finished = self._thought.told(finished)
         written = "".join(self._written)
         return replace(finished, written=written[: len(written) - self._answered + self._shown])
+
+
+def _splitter(tags: Thoughts) -> ThinkingSplitter:
+    return ThinkingSplitter(tags.opening, tags.closing, inside=tags.inside, begun=tags.begun)
 
 
 def _with_logprobs(events: Sequence[Text | Thinking], logprobs: tuple[TokenLogprob, ...]) -> list[Event]:

@@ -187,11 +187,14 @@ class ChatCall:
 
 @dataclass(frozen=True, slots=True)
 class Thoughts:
-    """The tags between which a text has its thought; ``inside`` when the prompt has opened it already."""
+    """The tags between which a text has its thought; ``inside`` when the prompt has opened it already, ``begun`` when it has
+    some of it.
+    """
 
     opening: str
     closing: str
     inside: bool = False
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,18 @@ def tags_in(template: str) -> tuple[str, str] | None:
 
 
 class ThinkingSplitter:
-    """Tells thoughts from the answer by a pair of tags. ``inside`` when the prompt has opened the thought already.
+    """Tells thoughts from the answer by a pair of tags. ``inside`` when the prompt has opened the thought already, ``begun`` when
+    it ends in the middle of it, so that white space at the beginning counts.
 
     A thought is only looked for at the beginning of the text; the tags and the white space behind them belong to neither.
     White space before the closing tag is the thought's.
     """
 
-    def __init__(self, opening: str, closing: str, *, inside: bool = False) -> None:
+    def __init__(self, opening: str, closing: str, *, inside: bool = False, begun: bool = False) -> None:
         self._opening, self._closing = opening, closing
         self._state: Literal["start", "opened", "thinking", "gap", "text"] = "opened" if inside else "start"
+        if begun:
+            self._state = "thinking"
         self._held = ""
 
     def feed(self, text: str) -> list[Piece]:

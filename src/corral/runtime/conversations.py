@@ -74,6 +74,15 @@ def _begins_nothing(message: Message) -> bool:
     return message.role == "assistant" and not said
 
 
+def ends_inside(prompt: str, conversation: Conversation) -> bool:
+    """Whether ``prompt`` ends in the middle of a thought that the client has begun: the last turn is that and nothing else."""
+    last = conversation.messages[-1] if conversation.messages else None
+    if last is None or last.role != "assistant" or last.content or last.tool_calls:
+        return False
+    thought = last.thinking.strip()
+    return bool(thought) and prompt.rstrip().endswith(thought)
+
+
 def wanted_of(request: GenerationRequest, conversation: Conversation) -> Wanted:
     """What the answer to a request is to be."""
     begun = bool(conversation.messages) and conversation.messages[-1].role == "assistant"

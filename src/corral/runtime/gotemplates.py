@@ -47,18 +47,21 @@ class GoPrompt:
         """The prompt for what stands between two texts. Raises `TemplateError`."""
         return await to_thread.run_sync(self.template.fill, prompt, suffix)
 
-    def thoughts(self, prompt: str) -> Thoughts | None:
-        """The tags of thoughts in an answer to ``prompt``, which may have opened one; whatever was asked, they are told apart."""
+    def thoughts(self, prompt: str, *, begun: bool = False) -> Thoughts | None:
+        """The tags of thoughts in an answer to ``prompt``, which may have opened one; whatever was asked, they are told apart.
+
+        ``begun`` is whether the prompt ends in the middle of one.
+        """
         pairs = [pair for pair in (self.facts.thinking_tags, thinking_tags(prompt)) if pair is not None]
         end = prompt.rstrip()
         opened = next((pair for pair in pairs if end.endswith(pair[0])), None)
         if opened is None and not pairs:
             return None
-        return Thoughts(*(opened or pairs[0]), inside=opened is not None)
+        return Thoughts(*(opened or pairs[0]), inside=begun or opened is not None, begun=begun)
 
-    async def marks(self, prompt: str, *, tools: bool) -> Marks:
-        """How an answer to ``prompt`` is to be read."""
-        thoughts = self.thoughts(prompt)
+    async def marks(self, prompt: str, *, tools: bool, begun: bool = False) -> Marks:
+        """How an answer to ``prompt`` is to be read; ``begun`` is that of `thoughts`."""
+        thoughts = self.thoughts(prompt, begun=begun)
         form = await to_thread.run_sync(_form, self.template.template.text) if tools else None
         return Marks(thoughts, self.facts.tool_tag, form, self.shown(thoughts, tools=tools))
 

@@ -29,7 +29,7 @@ from corral.errors import EngineRefused, NotSupported, PromptTooLong
 from corral.parsing import CallForm, tags_in, thinking_tags
 from corral.parsing.forms import USUAL, call_form
 from corral.runtime import answers
-from corral.runtime.conversations import chat_conversation, prompt_conversation, wanted_of
+from corral.runtime.conversations import chat_conversation, ends_inside, prompt_conversation, wanted_of
 from corral.runtime.fitting import fitted_chat, fitted_prompt, placed, within
 from corral.runtime.formats import Wanted, answer_grammar
 from corral.runtime.probes import asking
@@ -75,7 +75,8 @@ async def _answer(
     if wanted.free:
         return _chat(engine, call, wanted)
     prompt = (await engine.apply_template(conversation)).removeprefix(await engine.beginning())
-    marks = await _marks(engine, wanted, request, prompt)
+    begun = ends_inside(prompt, conversation)
+    marks = await _marks(engine, wanted, request, prompt, begun=begun)
     if marks is None or (wanted.about_calls and marks.form is None):
         return _chat(engine, call, wanted)
     return answers.answer(
@@ -94,14 +95,21 @@ def _chat(engine: Engine, call: ChatCall, wanted: Wanted) -> AsyncGenerator[Batc
     return engine.chat(replace(call, output=None) if wanted.tools else call)
 
 
-async def _marks(engine: Engine, wanted: Wanted, request: GenerationRequest, prompt: str) -> answers.Marks | None:
-    """How thoughts and calls look in an answer to ``prompt``, or ``None`` where only the engine knows."""
+async def _marks(
+    engine: Engine, wanted: Wanted, request: GenerationRequest, prompt: str, *, begun: bool
+) -> answers.Marks | None:
+    """How thoughts and calls look in an answer to ``prompt``, or ``None`` where only the engine knows.
+
+    ``begun`` is whether the prompt ends in the middle of a thought.
+    """
     template = (request.spec.facts.chat_template if request.spec.facts else "") or ""
     opened = thinking_tags(prompt)
+    if opened is None and begun:
+        opened = tags_in(template)
     tags = opened or (tags_in(template) if wanted.thinks else None)
-    if tags is None and (wanted.thinks or _CHANNELS.search(template)):
+    if tags is None and (wanted.thinks or begun or _CHANNELS.search(template)):
         return None
-    thoughts = Thoughts(*tags, inside=opened is not None) if tags else None
+    thoughts = Thoughts(*tags, inside=opened is not None, begun=begun) if tags else None
     form = await _form(engine, template) if wanted.about_calls else None
     text = f"{form.begin}{form.joint}{form.end}" if form else ""
     shown = [*(tags or ()), *_CONTROL.findall(text)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from corral.engine.base import Batch, Conversation, Engine, Finished, Sampling
 from corral.runtime.answers import answer
-from corral.runtime.conversations import chat_conversation, prompt_conversation, wanted_of
+from corral.runtime.conversations import chat_conversation, ends_inside, prompt_conversation, wanted_of
 from corral.runtime.fitting import fitted_chat, fitted_prompt, placed
 from corral.runtime.formats import Wanted
 from corral.runtime.gotemplates import GoPrompt, go_prompt, without_past_thoughts
@@ -34,7 +34,7 @@ async def chat(
     async def answered(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
         rendered = await _without_beginning(engine, await go.render(fitted))
         marks = replace(
-            await go.marks(rendered.prompt, tools=wanted.about_calls),
+            await go.marks(rendered.prompt, tools=wanted.about_calls, begun=ends_inside(rendered.prompt, fitted)),
             limit_each=limit if request.thinks_apart else None,
         )
         stream = answer(engine, marks, rendered, wanted, sampling, background=request.background)

@@ -21,7 +21,10 @@ async def blob(request: Request) -> Response:
     store, given = State.of(request).library.store, request.path_params["digest"]
     digest = Digest.parse(given)
     if await to_thread.run_sync(store.wants_blob, digest):
-        return Response()
+        response = Response()
+        if request.method == "HEAD":
+            del response.headers["content-length"]  # it would say that the blob is empty
+        return response
     if request.method == "HEAD":
         raise Refusal(404, f"blob {quoted(given)} not found")
     try:

@@ -42,7 +42,7 @@ async def account(request: Request) -> Response:
 
 
 async def sign_out(request: Request) -> Response:
-    """``POST /api/signout``."""
+    """``POST /api/signout``, and ``DELETE /api/user/keys/<key>``, which does the same."""
     raise Refusal(401, "you are not currently signed in")
 
 
@@ -50,6 +50,7 @@ ROUTES = (
     (("GET",), "/api/status", status),
     (("POST",), "/api/me", account),
     (("POST",), "/api/signout", sign_out),
+    (("DELETE",), "/api/user/keys/{key}", sign_out),
     (("POST",), "/api/experimental/web_search", web_search),
     (("POST",), "/api/experimental/web_fetch", web_fetch),
     (("GET",), "/api/experimental/model-recommendations", recommendations),

@@ -16,6 +16,8 @@ import psutil
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104
 _APP_ORIGINS = ("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*")
+# Of the ranges that Python calls private, those that people have at home.
+_PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 
 ALLOW_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
@@ -62,7 +64,8 @@ class Guard:
         address = _address(host)
         if address is None:
             return _is_local(host)
-        return address.is_loopback or address.is_private or address.is_unspecified or str(address) in _own_addresses()
+        known = address.is_loopback or address.is_unspecified or any(address in network for network in _PRIVATE)
+        return known or str(address) in _own_addresses()
 
     def answers_options(self, host: str) -> bool:
         """Whether ``OPTIONS`` without an origin is answered before any route is looked for: this machine, by its name."""
@@ -81,9 +84,10 @@ def is_loopback(host: str) -> bool:
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(_without_port(host).strip("[]"))
+        address = ipaddress.ip_address(_without_port(host).strip("[]"))
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_local(host: str) -> bool:

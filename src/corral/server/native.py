@@ -31,6 +31,7 @@ from corral.server.refusing import JSON
 from corral.server.state import State
 
 PLAIN = "text/plain; charset=utf-8"
+_COPILOT = "GitHubCopilotChat/"  # it calls models by their base name, and would ask for that
 
 
 async def root(request: Request) -> Response:
@@ -60,9 +61,11 @@ async def show(request: Request) -> Response:
     wanted = Show.decode(await request.body())
     name = reference(wanted.model, empty=InvalidRequest("model is required"), wanted="remote model details are")
 
+    basename = wanted.model if request.headers.get("user-agent", "").startswith(_COPILOT) else ""
+
     def read() -> bytes:
         details = state.library.show(name, verbose=wanted.verbose, system=wanted.system, options=wanted.options)
-        return models.show(details)
+        return models.show(details, basename=basename)
 
     try:
         return _json(await to_thread.run_sync(read))

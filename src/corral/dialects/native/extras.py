@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -48,13 +49,28 @@ def tool_choice(fields: Fields) -> ToolChoice:
     )
 
 
-def output(fields: Fields) -> OutputFormat | None:
-    """What the answer must be: ``format`` (``"json"`` or a JSON Schema), ``grammar`` (GBNF) or ``regex``, one of them at most."""
-    format_, grammar, regex = fields.raw("format"), fields.string("grammar"), fields.string("regex")
-    if sum(value is not None and value != "" for value in (format_, grammar, regex)) > 1:
-        raise InvalidRequest('a request can have one of "format", "grammar" and "regex"')
-    if grammar:
-        return OutputFormat(grammar=grammar)
-    if regex:
-        return OutputFormat(regex=regex)
-    return ollama_format(format_)
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the answer must be, as sent: ``format`` (``"json"`` or a JSON Schema), ``grammar`` (GBNF) or ``regex``.
+
+    Whether it is one, is asked late, as in Ollama: of a model that is there, and of what generates anything.
+    """
+
+    format: object
+    grammar: str
+    regex: str
+
+    @classmethod
+    def of(cls, fields: Fields) -> Form:
+        """Raises `InvalidRequest`."""
+        return cls(fields.raw("format"), fields.string("grammar") or "", fields.string("regex") or "")
+
+    def output(self) -> OutputFormat | None:
+        """For the runtime. Raises `InvalidRequest`."""
+        if sum(value is not None and value != "" for value in (self.format, self.grammar, self.regex)) > 1:
+            raise InvalidRequest('a request can have one of "format", "grammar" and "regex"')
+        if self.grammar:
+            return OutputFormat(grammar=self.grammar)
+        if self.regex:
+            return OutputFormat(regex=self.regex)
+        return ollama_format(self.format)

@@ -74,8 +74,11 @@ def _engine(model: LoadedModel) -> dict[str, Any]:
     }
 
 
-def show(model: ModelDetails) -> bytes:
-    """``POST /api/show``."""
+def show(model: ModelDetails, *, basename: str = "") -> bytes:
+    """``POST /api/show``. A ``basename`` takes the place of the file's own."""
+    info = dict(model.model_info)
+    if basename:
+        info = dict(sorted({**info, "general.basename": basename}.items()))
     answer: dict[str, Any] = {
         "license": model.license,
         "modelfile": model.modelfile,
@@ -84,7 +87,7 @@ def show(model: ModelDetails) -> bytes:
         "system": model.system,
         "details": _details(model.details, lengths=False),
         "messages": [{"role": role, "content": content} for role, content in model.messages],
-        "model_info": dict(model.model_info),
+        "model_info": info,
         "projector_info": dict(model.projector_info),
         "tensors": [
             {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)} for tensor in model.tensors

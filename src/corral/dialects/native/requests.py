@@ -12,8 +12,8 @@ import orjson
 from corral.dialects import gojson
 from corral.dialects.gojson import Fields
 from corral.dialects.native import extras
-from corral.durations import parse_age, quoted
-from corral.engine.base import Json, Message, OutputFormat, ToolCall, ToolChoice
+from corral.durations import parse_age
+from corral.engine.base import Json, Message, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
 from corral.library import ModelSpec
 from corral.runtime.options import Options, parse_options
@@ -28,19 +28,20 @@ class Inference:
     stream: bool
     options: Mapping[str, Any]
     think: Think | None
-    output: OutputFormat | None
+    form: extras.Form
     keep_alive_s: float | None
     truncate: bool
     top_logprobs: int | None
     render_only: bool
 
-    def _common(self, spec: ModelSpec) -> dict[str, Any]:
+    def _common(self, spec: ModelSpec, *, generates: bool) -> dict[str, Any]:
+        """What only ``generates`` nothing may ask for a form that there is not."""
         return {
             "model": self.model,
             "spec": spec,
             "options": self.checked_options(),
             "think": self.think,
-            "output": self.output,
+            "output": self.form.output() if generates else None,
             "keep_alive_s": self.keep_alive_s,
             "truncate": self.truncate,
             "top_logprobs": self.top_logprobs,
@@ -83,7 +84,7 @@ class Generate(Inference):
     def request(self, spec: ModelSpec) -> GenerateRequest:
         """For the runtime."""
         return GenerateRequest(
-            **self._common(spec),
+            **self._common(spec, generates=bool(self.prompt)),
             prompt=self.prompt,
             raw=self.raw,
             system=self.system or None,
@@ -111,7 +112,7 @@ class Chat(Inference):
         return cls(
             **_inference(fields),
             messages=tuple(_message(item) for item in fields.children("messages", "api.Message")),
-            tools=tuple(_tool(item) for item in fields.array("tools", "api.Tools") or ()),
+            tools=tuple(_tool(item) for item in fields.children("tools", "api.Tool", "api.Tools")),
             tool_choice=extras.tool_choice(fields),
             parallel_tool_calls=fields.boolean("parallel_tool_calls") is not False,
         )
@@ -119,7 +120,7 @@ class Chat(Inference):
     def request(self, spec: ModelSpec) -> ChatRequest:
         """For the runtime."""
         return ChatRequest(
-            **self._common(spec),
+            **self._common(spec, generates=bool(self.messages)),
             messages=self.messages,
             tools=self.tools,
             tool_choice=self.tool_choice,
@@ -241,7 +242,7 @@ def _inference(fields: Fields) -> dict[str, Any]:
         "stream": True if stream is None else stream,
         "options": extras.options(fields) | (fields.mapping("options", "map[string]interface {}") or {}),
         "think": gojson.think(fields.raw("think")),
-        "output": None,
+        "form": extras.Form.of(fields),
         "keep_alive_s": gojson.keep_alive(fields.raw("keep_alive")),
         "truncate": True if truncate is None else truncate,
         "top_logprobs": top if logprobs else None,
@@ -249,7 +250,6 @@ def _inference(fields: Fields) -> dict[str, Any]:
     }
     if not 0 <= top <= 20:
         raise InvalidRequest("top_logprobs must be between 0 and 20")
-    decoded["output"] = extras.output(fields)
     return decoded
 
 
@@ -279,12 +279,12 @@ def _tool_call(fields: Fields) -> ToolCall:
     return ToolCall(name, orjson.dumps(arguments or {}).decode(), fields.string("id") or "")
 
 
-def _tool(value: object) -> Mapping[str, Json]:
-    if not isinstance(value, dict):
-        raise InvalidRequest('each of "tools" must be an object: {"type": "function", "function": {"name": …}}')
-    function = value.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+def _tool(fields: Fields) -> Mapping[str, Json]:
+    fields.string("type")
+    function = fields.nested("function", "api.ToolFunction")
+    name = function.string("name")
+    function.string("description")
+    function.mapping("parameters", "api.ToolFunctionParameters")
+    if name is None:
         raise InvalidRequest('each of "tools" needs a "function" with a "name"')
-    if not isinstance(function.get("parameters") or {}, dict):
-        raise InvalidRequest(f'"parameters" of the tool {quoted(function["name"])} must be a JSON Schema object')
-    return {"type": "function", "function": {k: v for k, v in function.items() if v is not None}}
+    return {"type": "function", "function": {k: v for k, v in function.values.items() if v is not None}}
