@@ -21,7 +21,7 @@ import orjson
 import psutil
 
 from corral.engine.account import MemoryAccount, memory_account, says_out_of_memory
-from corral.engine.base import EngineConfig
+from corral.engine.base import CPU_BATCH, EngineConfig
 from corral.engine.states import states_folder
 from corral.errors import EngineStartError, OutOfMemory
 
@@ -159,7 +159,8 @@ async def _announced_port(
     assert process.stdin is not None
     assert process.stdout is not None
     described = asdict(config) | {"pool": config.pool, "rounded_context": config.rounded_context}
-    request = {"config": {k: _plain(v) for k, v in described.items()}, "key": key, "states": str(states)}
+    plain = {k: _plain(v) for k, v in described.items()}
+    request = {"config": plain, "cpu_batch": CPU_BATCH, "key": key, "states": str(states)}
     try:
         process.stdin.write(orjson.dumps(request) + b"\n")
         await process.stdin.drain()

@@ -1,8 +1,8 @@
 """The engine process: llama.cpp's server, with one model, for as long as its parent lives.
 
-``python -m corral.engine.worker`` reads one line of JSON from stdin (an `EngineConfig` and the key that requests must
-carry), loads the model, prints one line of JSON with the port it serves on 127.0.0.1, and from then on
-only waits: when stdin ends, so does the process, however its parent died. llama.cpp logs to stderr.
+``python -m corral.engine.worker`` reads one line of JSON from stdin (an `EngineConfig`, the key that requests must
+carry, and more of `corral.engine.process`), loads the model, prints one line of JSON with the port it serves on 127.0.0.1, and
+from then on only waits: when stdin ends, so does the process, however its parent died. llama.cpp logs to stderr.
 
 Of what the server runs only this module and the probe import native code; they are never imported by it.
 """
@@ -26,9 +26,6 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # the cores from each other: beside another one, Tiny made 40 tokens per second, and 800 like this; alone both make the same.
 SPINS = "10000"
 _WARNINGS, _ACCOUNTS = 2, 4  # llama.cpp's levels of logging; the second tells the size of every buffer
-# Tokens of prompts that are read at a time, during which no answer goes on. Without a GPU larger batches are no faster (134 tokens
-# per second with 256 and with 512, 124 with 128) and stop the other answers for longer.
-CPU_BATCH = 256
 
 
 def main() -> None:
@@ -155,7 +152,7 @@ def _params(x: Any, request: dict[str, Any], config: dict[str, Any]) -> Any:
     if config["batch"] is not None:
         p.n_batch = p.n_ubatch = config["batch"]
     elif not config["embedding"] and not _has_gpu(x):
-        p.n_batch = p.n_ubatch = CPU_BATCH
+        p.n_batch = p.n_ubatch = request["cpu_batch"]
     if config["threads"] is not None:
         p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config["threads"]
     if config["gpu_layers"] is not None:

@@ -26,7 +26,7 @@ _CACHE_SHARE = {
     True: 0.25,
     False: 0.5,
 }  # of what the weights leave free in main memory, and on a device: for one model's caches
-_BATCH = 512  # the engine's own
+_BATCH = 512  # the engine's own on a device; without any it is half of it, so the estimate is on the safe side
 _UNKNOWN_CONTEXT = 8192
 
 Bytes = Mapping[str, int]

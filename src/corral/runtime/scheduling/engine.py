@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 from corral.engine.base import (
+    CPU_BATCH,
     Batch,
     ChatCall,
     CompletionCall,
@@ -34,7 +35,7 @@ from corral.runtime.scheduling.answering import AnswerSoFar
 from corral.runtime.scheduling.decoupled import decoupled
 from corral.runtime.scheduling.line import Line
 from corral.runtime.scheduling.plainchat import as_completion
-from corral.runtime.scheduling.policy import SHARE, SMALLEST_BATCH, Ask, Policy
+from corral.runtime.scheduling.policy import SHARE, Ask, Policy
 from corral.runtime.scheduling.prefixes import LEAST_TOKENS
 from corral.runtime.scheduling.sharing import Sharing
 from corral.runtime.scheduling.turns import Call, Job, Turns
@@ -61,7 +62,7 @@ class ScheduledEngine:
         self._context = config.rounded_context
         self._tight = config.pool < config.slots * self._context
         share = min(SHARE, max(64, config.pool // config.slots))
-        at_once = max(1, (config.batch or SMALLEST_BATCH) - config.slots)
+        at_once = max(1, (config.batch or CPU_BATCH) - config.slots)
         self._policy = Policy(config.pool, config.slots, share, at_once)
         self._turns = Turns(engine, self._policy, line, numbers or RuntimeNumbers(), model)
         self._jobs = self._turns.jobs

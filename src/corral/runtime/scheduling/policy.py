@@ -21,12 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from corral.engine.base import CPU_BATCH
+
 SHARE = 512  # tokens that an open-ended answer begins with, and grows by
 AGEING_TOKENS_PER_S = 200.0  # a prompt that has waited a second goes before one that is as much shorter
 PATIENCE_S = 10.0  # after it nobody passes an ask that does not fit yet
 BACKGROUND_PATIENCE_S = 60.0  # after it one call in the background at a time is as good as any other
 READ_TOGETHER = 64  # tokens of prompts that are read in one go rather than one after the other
-SMALLEST_BATCH = 256  # tokens that an engine reads in a step, where it has the choice
 _MORE_STEPS = 4  # than a prompt has batches: the engine reads the last few tokens by themselves
 _MUCH_SHORTER = 4  # so many times shorter is a prompt that interrupts another
 
@@ -89,7 +90,7 @@ class Policy:
     pool_tokens: int
     slots: int
     share: int = SHARE
-    batch: int = SMALLEST_BATCH
+    batch: int = CPU_BATCH
     waiting: list[Ask] = field(default_factory=list)
     running: list[Ask] = field(default_factory=list)
     _promoted: Ask | None = None  # it came in the background and is one of the others now
