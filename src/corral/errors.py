@@ -203,8 +203,9 @@ class EngineCrashed(EngineError):
 
 
 class EngineRefused(EngineError):
-    """The engine answered with an error; ``status`` is its HTTP status."""
+    """The engine answered with an error; ``status`` is its HTTP status, ``param`` the field at fault where that is known."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, *, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.param = param

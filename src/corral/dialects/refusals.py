@@ -56,7 +56,7 @@ def refusal_of(error: CorralError) -> Refusal:
             return Refusal(503, str(error))
         case ServerBusy(retry_after_s=seconds):
             return Refusal(503, str(error), {"retry-after": str(seconds)})
-        case EngineRefused(status=status) if 400 <= status < 500:
-            return Refusal(400, str(error))
+        case EngineRefused(status=status, param=param) if 400 <= status < 500:
+            return Refusal(400, str(error), param=param)
         case _:
             return Refusal(500, str(error))

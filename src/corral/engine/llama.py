@@ -53,6 +53,7 @@ _COUNTS_KEPT = 4096
 _QUICK_AT_ONCE = _READ_AT_ONCE = 8
 # Most embedding models read a text at once; what they cannot read so is refused with a text of status 500.
 _LARGER_THAN_BATCH = re.compile(r"input \(([0-9]+) tokens\) is too large to process.*batch size: ([0-9]+)\)", re.DOTALL)
+_TEMPLATE_RAISED = re.compile(r"Jinja Exception: (.+)")  # behind the place in the template, over several lines
 _PLACEHOLDER = re.compile(r"\[img-([0-9]{1,6})\]")
 
 
@@ -244,6 +245,9 @@ class LlamaEngine:
         return int((await self._ask("/v1/chat/completions/input_tokens", body))["input_tokens"])
 
     async def embed(self, inputs: Sequence[str | Sequence[int]], request: Parcels | None = None) -> Embeddings:
+        for tokens in inputs:
+            if not isinstance(tokens, str):
+                await self._check_tokens(tokens, PROMPT)
         # As text, numbers would cost more to write and read again than many a short text costs to embed.
         body = {"input": list(inputs), "encoding_format": "base64"}
         async with self._reading:
@@ -538,4 +542,6 @@ def _error(error: Any, status: int) -> EngineError | PromptTooLong:
     message = str(error.get("message", error))
     if found := _LARGER_THAN_BATCH.match(message):
         return PromptTooLong(int(found[1]), int(found[2]))
+    if found := _TEMPLATE_RAISED.search(message):
+        return EngineRefused(f"the model's template refuses this: {found[1].strip()}", 400, param=PROMPT)
     return EngineRefused(message, int(error.get("code", status)))

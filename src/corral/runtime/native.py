@@ -29,6 +29,7 @@ from corral.errors import EngineRefused, NotSupported, PromptTooLong
 from corral.parsing import CallForm, tags_in, thinking_tags
 from corral.parsing.forms import USUAL, call_form
 from corral.runtime import answers
+from corral.runtime.choosy import accepted
 from corral.runtime.conversations import chat_conversation, ends_inside, prompt_conversation, wanted_of
 from corral.runtime.fitting import fitted_chat, fitted_prompt, placed, within
 from corral.runtime.formats import Wanted, answer_grammar
@@ -40,7 +41,7 @@ from corral.templates.chat import Rendered
 async def render(engine: Engine, request: ChatRequest | GenerateRequest) -> str:
     """The prompt that a request would give to the model."""
     if isinstance(request, ChatRequest):
-        return await engine.apply_template(chat_conversation(request))
+        return await engine.apply_template(await accepted(engine, request.spec, chat_conversation(request)))
     if request.raw:
         return request.prompt
     before = await engine.detokenise(request.context) if request.context else ""
@@ -53,12 +54,15 @@ def chat(
     """The answer to a conversation, within ``limit`` tokens of context."""
 
     async def answer(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
-        stream = await _answer(engine, fitted, request, sampling)
+        stream = await _answer(engine, await accepted(engine, request.spec, fitted), request, sampling)
         async with aclosing(stream):
             async for batch in stream:
                 yield batch
 
-    prompt, truncate = engine.apply_template, request.truncate
+    async def prompt(fitted: Conversation) -> str:
+        return await engine.apply_template(await accepted(engine, request.spec, fitted))
+
+    truncate = request.truncate
     return fitted_chat(engine, conversation, prompt, answer, limit=limit, sampling=sampling, truncate=truncate)
 
 

@@ -133,7 +133,7 @@ class Sessions:
         async with self._pool.lease(request.spec, options.wishes, request.keep_alive_s) as lease:
             engine = lease.engine
             if request.template is None:
-                prompt = await engine.apply_template(conversation)
+                prompt = await native.render(engine, request)
             else:
                 prompt = (await rendered.render(engine, request)).removeprefix(await engine.beginning())
             return await prompt_tokens(engine, prompt, conversation.media)
