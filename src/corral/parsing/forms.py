@@ -20,12 +20,16 @@ TEXT = "corral_said_this"
 NAMES = ("corral_first_tool", "corral_second_tool")
 RESULT = "corral_result"
 ARGUMENTS = ('{"corral_key": "corral_value"}', '{"corral_other": "corral_more"}')
+_TAIL = re.compile(r"\s*(?:<[^<>\s]+>|\S{0,12})")  # what ends a turn
 _VALUES = tuple(json.loads(arguments) for arguments in ARGUMENTS)
 
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """A call is ``begin``, a name, ``middle``, its arguments; ``joint`` stands before a further one's name, ``end`` last."""
+    """A call is ``begin``, a name, ``middle``, its arguments; ``joint`` stands before a further one's name, ``end`` last.
+
+    An empty ``joint`` means that there is no further one.
+    """
 
     begin: str
     middle: str
@@ -36,32 +40,33 @@ class CallForm:
 USUAL = CallForm('{"name": "', '", "arguments": ', '}\n{"name": "', "}")
 
 
-def call_form(said: str, called: str) -> CallForm | None:
-    """The form of calls, from a conversation in which a turn says `TEXT` and one in which it makes two calls instead.
+def call_form(said: str, called: str, calls: int = len(NAMES)) -> CallForm | None:
+    """The form of calls, from a conversation in which a turn says `TEXT` and one in which it makes ``calls`` instead.
 
     ``None`` where arguments are not written as an object of JSON behind a name.
     """
     text = said.find(TEXT)
-    names = [called.find(name) for name in NAMES]
+    made = NAMES[:calls]
+    names = [called.find(name) for name in made]
     if text < 0 or min(names) < 0:
         return None
     start = next((at for at in range(text) if called[at : at + 1] != said[at]), text)
     ends, begins = [], []
-    for at, name, value in zip(names, NAMES, _VALUES, strict=True):
+    for at, name, value in zip(names, made, _VALUES, strict=False):
         begin = called.find("{", at + len(name))
         end = _object_end(called, begin, value)
         if begin < 0 or end is None:
             return None
         begins.append(begin)
         ends.append(end)
-    middle = called[names[0] + len(NAMES[0]) : begins[0]]
-    tail = re.match(r"\s*\S{0,12}", said[text + len(TEXT) :])
-    finish = called.find(tail[0], ends[1]) if tail and tail[0].strip() else -1
-    if finish < 0 or called[names[1] + len(NAMES[1]) : begins[1]] != middle or not middle.strip('" '):
+    middles = {called[at + len(name) : begin] for at, name, begin in zip(names, made, begins, strict=True)}
+    tail = _TAIL.match(said[text + len(TEXT) :])
+    finish = called.find(tail[0], ends[-1]) if tail and tail[0].strip() else -1
+    middle = middles.pop()
+    if finish < 0 or middles or not middle.strip('" '):
         return None
-    return CallForm(
-        called[start : names[0]].lstrip(), middle, called[ends[0] : names[1]], called[ends[1] : finish].rstrip()
-    )
+    joint = called[ends[0] : names[1]] if calls > 1 else ""
+    return CallForm(called[start : names[0]].lstrip(), middle, joint, called[ends[-1] : finish].rstrip())
 
 
 def _object_end(text: str, begin: int, value: object) -> int | None:
@@ -133,10 +138,10 @@ class FormSplitter:
 
     def _between(self, pieces: list[ToolPiece], ended: bool) -> bool:
         joint, end = self._form.joint, self._form.end
-        if self._held.startswith(joint):
+        if joint and self._held.startswith(joint):
             self._at, self._after = len(joint), False
             return True
-        if not ended and joint.startswith(self._held):
+        if not ended and any(rest.startswith(self._held) and rest != self._held for rest in (joint, end)):
             return False
         if self._held.startswith(end):
             pieces.append(("markup", end))

@@ -11,6 +11,7 @@ from corral.errors import PROMPT, THINKING, NotSupported
 from corral.library import ModelSpec
 from corral.runtime.formats import Wanted, check_choice
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
+from corral.runtime.suiting import suited
 
 
 def conversation_of(
@@ -24,6 +25,8 @@ def conversation_of(
     if tools and "tools" not in capabilities:
         raise NotSupported(f"{request.spec.name} does not support tools", param="tools")
     check_media(request, messages)
+    if request.template is None and request.spec.facts:
+        messages = suited(messages, request.spec.facts.chat_template or "")
     return Conversation(messages, tools, *_thinking(request))
 
 

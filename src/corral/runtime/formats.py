@@ -117,7 +117,11 @@ def _calls(grammar: Grammar, wanted: Wanted, form: CallForm) -> str:
     choice = wanted.choice
     chosen = [t for t in wanted.tools if not isinstance(choice, NamedTool) or tool_name(t) == choice.name]
     call = grammar.rule(" | ".join(_call(grammar, tool, form) for tool in chosen), "call")
-    more = f"({literal(form.joint)} {call})*" if wanted.parallel and not isinstance(choice, NamedTool) else ""
+    more = (
+        f"({literal(form.joint)} {call})*"
+        if wanted.parallel and form.joint and not isinstance(choice, NamedTool)
+        else ""
+    )
     return grammar.rule(f"{literal(form.begin)} {call} {more} {literal(form.end)}", "calls")
 
 

@@ -34,6 +34,7 @@ from corral.runtime.fitting import fitted_chat, fitted_prompt, placed, within
 from corral.runtime.formats import Wanted, answer_grammar
 from corral.runtime.probes import asking
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
+from corral.runtime.suiting import one_call_a_turn, suited
 from corral.templates.chat import Rendered
 
 
@@ -111,13 +112,15 @@ async def _marks(engine: Engine, wanted: Wanted, request: GenerationRequest, pro
 async def _form(engine: Engine, template: str) -> CallForm | None:
     """The form in which a template writes calls, if it can be told."""
     if template not in _FORMS:
+        calls = 1 if one_call_a_turn(template) else 2
+        shown = [replace(probe, messages=suited(probe.messages, template)) for probe in asking(calls)]
         try:
-            said, called = [await engine.apply_template(conversation) for conversation in asking()]
+            said, called = [await engine.apply_template(conversation) for conversation in shown]
         except EngineRefused:
             said = called = ""
         while len(_FORMS) >= _MOST_FORMS:
             del _FORMS[next(iter(_FORMS))]
-        _FORMS[template] = call_form(said, called)
+        _FORMS[template] = call_form(said, called, calls)
     return _FORMS[template]
 
 
