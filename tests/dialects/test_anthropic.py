@@ -158,6 +158,9 @@ def test_tools_that_the_client_carries_out_have_parameters_and_a_search_for_tool
 def test_what_means_nothing_here_is_named() -> None:
     asked = decode(HELLO, context_management={"edits": []}, metadata={"user_id": "x"}, service_tier="auto")
     assert asked.ignored == ("context_management",)
+    asked = decode(HELLO, fallbacks="default", speed="fast", nonsense=None, output_config={"effort": "endless"})
+    assert asked.ignored == ("fallbacks", "speed", "output_config.effort")
+    assert decode(HELLO, output_config={"effort": "XHigh "}).ignored == ()
 
 
 @pytest.mark.parametrize(
@@ -187,6 +190,8 @@ def test_what_means_nothing_here_is_named() -> None:
         ({"output_config": {"format": {"type": "xml"}}}, r"output_config\.format"),
         ({"output_format": {"type": "json_schema"}}, r"output_format\.schema"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, r"web_search_20250305.*Anthropic's servers"),
+        ({"tools": [{"type": "browser_toolset_20260801"}]}, r"tools\.0: browser_toolset_20260801 needs Anthropic's servers"),
+        ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}, r"tools\.0: mcp_toolset needs"),
         ({"tools": [{"input_schema": {}}]}, r"tools\.0\.name is required"),
         ({"tools": [{"name": "f", "input_schema": "x"}]}, 'invalid input_schema for tool "f"'),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}}, r'tool_choice\.name: "g"'),
@@ -194,6 +199,7 @@ def test_what_means_nothing_here_is_named() -> None:
         ({"tools": [TOOL], "tool_choice": {"type": "often"}}, r'tool_choice\.type: "often"'),
         ({"mcp_servers": [{"type": "url", "name": "x"}]}, "mcp_servers is not supported"),
         ({"container": "c"}, "container is not supported"),
+        ({"compaction": {"type": "summarize"}}, "compaction is not supported"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(fields: dict[str, Any], why: str) -> None:

@@ -56,6 +56,11 @@ def test_null_means_unset_and_unknown_names_are_reported() -> None:
     assert options.ignored == ("low_vram", "Temperature")
 
 
+@pytest.mark.parametrize("limit", [2**31, 2**31 - 1, 2**40, 2**63 - 1])
+def test_a_limit_past_any_context_is_none(limit: int) -> None:
+    assert parse_options({"num_predict": limit}).sampling(num_ctx=128).max_tokens is None
+
+
 def test_fractions_of_whole_numbers_are_cut_toward_zero() -> None:
     assert parse_options({"seed": 1.9, "num_predict": -1.5}).values == {"seed": 1, "num_predict": -1}
 

@@ -145,6 +145,27 @@ def test_the_tool_runner_of_the_client_runs_tools(client: anthropic.Anthropic) -
     final = runner.until_done()
     assert asked == ["Paris"]
     assert "18 degrees" in "".join(block.text for block in final.content if block.type == "text")
+    result: Any = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "18 degrees"}
+    alone = client.messages.count_tokens(model="tiny", messages=[{"role": "user", "content": [result]}]).input_tokens
+    read = final.usage.input_tokens + (final.usage.cache_read_input_tokens or 0)
+    assert read > alone + 100, "the question, the call and the tools were sent again"
+
+
+def test_a_conversation_that_the_server_should_keep_is_refused_so_that_clients_send_it_whole(
+    client: anthropic.Anthropic,
+) -> None:
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
+        asked: Any = {"model": "tiny", "messages": HELLO, "max_tokens": 9, "thread": thread}
+        with pytest.raises(anthropic.BadRequestError, match="thread is not supported") as found:
+            client.beta.messages.create(**asked)
+        body: Any = found.value.body
+        assert body["error"]["details"] == {"error_code": "thread_unsupported_request"}
+    kept = client.beta.messages.thread(
+        model="tiny", max_tokens=64, unsupported_request_behavior="continue_unthreaded", extra_body={"temperature": 0}
+    )
+    kept.send({"role": "user", "content": "My name is Ada"})
+    kept.send({"role": "user", "content": "What is my name?"})
+    assert len(kept.messages) == 4
 
 
 def test_no_tool_is_called_where_none_may_be(client: anthropic.Anthropic) -> None:
@@ -291,6 +312,38 @@ def test_models_are_listed_page_by_page(client: anthropic.Anthropic) -> None:
     assert tiny.max_input_tokens == 2048
     assert tiny.created_at.tzinfo
     assert not client.models.list(lifecycle=["retired"]).data
+
+
+def test_what_anthropics_servers_have_besides_is_refused_in_their_shape(
+    client: anthropic.Anthropic, server: RunningServer
+) -> None:
+    with pytest.raises(anthropic.NotFoundError, match="files are not supported"):
+        client.beta.files.list()
+    with pytest.raises(anthropic.NotFoundError, match="files are not supported"):
+        client.beta.files.upload(file=("a.txt", b"a", "text/plain"))
+    with pytest.raises(anthropic.NotFoundError) as found:
+        client.beta.skills.list()
+    body: Any = found.value.body
+    assert (body["type"], body["error"]["type"]) == ("error", "not_found_error")
+    assert body["request_id"] == found.value.request_id
+    named = {"anthropic-version": "2023-06-01"}
+    assert "type" not in httpx.post(f"{server.url}/v1/chat/completions", json={}, headers=named).json()
+
+
+def test_thoughts_are_counted_among_the_tokens_of_the_answer(client: anthropic.Anthropic) -> None:
+    whole = client.messages.create(model="tiny", messages=HELLO, **GREEDY)
+    with client.messages.stream(model="tiny", messages=HELLO, **GREEDY) as stream:
+        streamed = stream.get_final_message()
+    for usage in (whole.usage, streamed.usage):
+        assert usage.output_tokens_details
+        assert 8 < usage.output_tokens_details.thinking_tokens < usage.output_tokens
+
+
+@BOTH
+def test_a_limit_may_be_larger_than_any_context(client: anthropic.Anthropic, model: str) -> None:
+    asked: Any = {"model": model, "messages": HELLO, "timeout": 60, "extra_body": {"temperature": 0}}
+    for limit in (2**31, 2**40):
+        assert client.messages.create(**asked, max_tokens=limit).stop_reason == "end_turn"
 
 
 def test_other_clients_get_the_other_list(server: RunningServer) -> None:

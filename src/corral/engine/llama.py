@@ -42,6 +42,7 @@ from corral.engine.base import (
 from corral.engine.hold import Hold, Released
 from corral.engine.http import Connector, Exchange
 from corral.engine.process import EngineProcess
+from corral.engine.schemas import engine_schema
 from corral.errors import PROMPT, EngineCrashed, EngineError, EngineRefused, InvalidRequest, PromptTooLong
 from corral.media.kinds import kind_of
 from corral.parsing import StopMatcher
@@ -410,11 +411,15 @@ class _ServerSentEvents:
 
 
 def _told(tool: Mapping[str, Json]) -> Mapping[str, Json]:
-    """``tool`` as the template may print it: that it is strict is nothing to the model."""
+    """``tool`` as the template may print it and the engine can read it: that it is strict is nothing to the model."""
     function = tool.get("function")
-    if not isinstance(function, Mapping) or "strict" not in function:
+    if not isinstance(function, Mapping):
         return tool
-    return {**tool, "function": {name: value for name, value in function.items() if name != "strict"}}
+    told = {name: value for name, value in function.items() if name != "strict"}
+    parameters = told.get("parameters")
+    if isinstance(parameters, Mapping):
+        told["parameters"] = engine_schema(parameters)
+    return {**tool, "function": told}
 
 
 def _conversation(conversation: Conversation) -> dict[str, Any]:

@@ -1,43 +1,56 @@
 """Conversations for templates that refuse what others take, by the ``raise_exception`` of Jinja templates.
 
 Clients know nothing of a model's template, so what it refuses is told in the way that it takes, and nothing is left out: ids of
-calls are as short as it wants them, calls that were made together come one by one, and turns of one side in a row are one turn.
+calls are as short as it wants them, calls that were made together come one by one, and turns of one side in a row are one
+turn. What a template has no place for, system messages or tools, is told as text.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 
 from corral.engine.base import Conversation, Engine, Message
 from corral.errors import EngineRefused
-from corral.library import ModelSpec
 
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}", re.ASCII)  # as Mistral's templates want it
 
 
-async def accepted(engine: Engine, spec: ModelSpec, conversation: Conversation) -> Conversation:
-    """``conversation``, or the same told otherwise where the template refuses it. Raises `EngineRefused` if it refuses all."""
-    template = (spec.facts.chat_template if spec.facts else "") or ""
+async def accepted(engine: Engine, template: str, conversation: Conversation) -> Conversation:
+    """``conversation``, or the same told otherwise where ``template`` refuses it. Raises `EngineRefused` if it refuses all."""
     if "raise_exception" not in template or _usual(conversation.messages):
         return conversation
-    try:
-        await engine.apply_template(conversation)
-        return conversation
-    except EngineRefused as exc:
-        refusal = exc
-    told = conversation
-    for change in (with_short_ids, with_single_calls, alternating):
-        before, told = told, replace(told, messages=change(told.messages))
-        if told != before:
-            try:
-                await engine.apply_template(told)
-                return told
-            except EngineRefused:
-                continue
+    refusal: EngineRefused | None = None
+    tried: list[tuple[Message, ...]] = []
+    for messages in _tellings(tuple(conversation.messages)):
+        if messages in tried:
+            continue
+        tried.append(messages)
+        told = replace(conversation, messages=messages)
+        try:
+            await engine.apply_template(told)
+            return told
+        except EngineRefused as exc:
+            refusal = refusal or exc
+    assert refusal is not None
     raise refusal
+
+
+def _tellings(messages: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
+    """``messages``, and what is the same in other words, farther from it each time."""
+    yield messages
+    short = with_short_ids(messages)
+    yield short
+    yield alternating(short)
+    single = with_single_calls(short)
+    yield single
+    yield alternating(single)
+    yield alternating(without_system(single))
+    yield alternating(without_tools(messages))
+    yield alternating(without_system(without_tools(messages)))
 
 
 def _usual(messages: Iterable[Message]) -> bool:
@@ -134,4 +147,34 @@ def alternating(messages: Iterable[Message]) -> tuple[Message, ...]:
             images=last.images + message.images,
             audio=last.audio + message.audio,
         )
+    return tuple(told)
+
+
+def without_system(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """System messages as the user's words.
+
+    >>> [turn.role for turn in without_system([Message("system", "Be brief."), Message("user", "Hi")])]
+    ['user', 'user']
+    """
+    return tuple(replace(message, role="user") if message.role == "system" else message for message in messages)
+
+
+def without_tools(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Calls as text of the assistant's, and results as the user's.
+
+    >>> from corral.engine.base import ToolCall
+    >>> turns = [Message("assistant", tool_calls=(ToolCall("f", "{}"),)), Message("tool", "5")]
+    >>> [(turn.role, turn.content) for turn in without_tools(turns)]
+    [('assistant', '{"name": "f", "arguments": {}}'), ('user', '5')]
+    """
+    told = []
+    for message in messages:
+        if message.role == "tool":
+            message = Message("user", message.content, images=message.images, audio=message.audio)
+        elif message.tool_calls:
+            calls = [
+                f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}' for call in message.tool_calls
+            ]
+            message = replace(message, content="\n".join(filter(None, (message.content, *calls))), tool_calls=())
+        told.append(message)
     return tuple(told)

@@ -41,7 +41,7 @@ from corral.templates.chat import Rendered
 async def render(engine: Engine, request: ChatRequest | GenerateRequest) -> str:
     """The prompt that a request would give to the model."""
     if isinstance(request, ChatRequest):
-        return await engine.apply_template(await accepted(engine, request.spec, chat_conversation(request)))
+        return await engine.apply_template(await accepted(engine, _template(request), chat_conversation(request)))
     if request.raw:
         return request.prompt
     before = await engine.detokenise(request.context) if request.context else ""
@@ -54,13 +54,13 @@ def chat(
     """The answer to a conversation, within ``limit`` tokens of context."""
 
     async def answer(fitted: Conversation, sampling: Sampling) -> AsyncGenerator[Batch, None]:
-        stream = await _answer(engine, await accepted(engine, request.spec, fitted), request, sampling)
+        stream = await _answer(engine, await accepted(engine, _template(request), fitted), request, sampling)
         async with aclosing(stream):
             async for batch in stream:
                 yield batch
 
     async def prompt(fitted: Conversation) -> str:
-        return await engine.apply_template(await accepted(engine, request.spec, fitted))
+        return await engine.apply_template(await accepted(engine, _template(request), fitted))
 
     truncate = request.truncate
     return fitted_chat(engine, conversation, prompt, answer, limit=limit, sampling=sampling, truncate=truncate)
@@ -106,7 +106,7 @@ async def _marks(
 
     ``begun`` is whether the prompt ends in the middle of a thought.
     """
-    template = (request.spec.facts.chat_template if request.spec.facts else "") or ""
+    template = _template(request)
     opened = thinking_tags(prompt)
     if opened is None and begun:
         opened = tags_in(template)
@@ -120,11 +120,16 @@ async def _marks(
     return answers.Marks(thoughts, form.begin if form else "", form, tuple(dict.fromkeys(shown)))
 
 
+def _template(request: GenerationRequest) -> str:
+    return (request.spec.facts.chat_template if request.spec.facts else "") or ""
+
+
 async def _form(engine: Engine, template: str) -> CallForm | None:
     """The form in which a template writes calls, if it can be told."""
     if template not in _FORMS:
         try:
-            said, called = [await engine.apply_template(conversation) for conversation in asking()]
+            shown = [await accepted(engine, template, conversation) for conversation in asking()]
+            said, called = [await engine.apply_template(conversation) for conversation in shown]
         except EngineRefused:
             said = called = ""
         while len(_FORMS) >= _MOST_FORMS:

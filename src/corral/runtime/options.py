@@ -15,6 +15,8 @@ from corral.parameters import PARAMETERS, checked
 
 _SMALLEST_BATCH = 64  # llama.cpp aborts on very small ones; how a prompt is cut changes nothing in the answer
 
+_NO_LIMIT = 2**30  # tokens: more than any context, and the engine counts in 32 bits
+
 
 @dataclass(frozen=True, slots=True)
 class EngineWishes:
@@ -74,7 +76,7 @@ class Options:
             frequency_penalty=get("frequency_penalty", default.frequency_penalty),
             seed=None if seed < 0 else seed % 2**32,
             stop=get("stop", ()),
-            max_tokens=limit if limit > 0 else None,
+            max_tokens=limit if 0 < limit < _NO_LIMIT else None,
             top_logprobs=top_logprobs,
             logit_bias=get("logit_bias", ()),
             top_n_sigma=get("top_n_sigma"),

@@ -27,6 +27,16 @@ _DIALECTS = (
     ("/v1/", "openai"),
     ("/rerank", "openai"),
 )
+# Paths below /v1/ that are OpenAI's whatever headers a client adds; Anthropic's clients ask for many others.
+_OPENAI = (
+    "/v1/chat/",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/audio/",
+    "/v1/rerank",
+    "/v1/batches",
+    "/v1/moderations",
+)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _KEY = "corral.asked"
 
@@ -47,8 +57,8 @@ class Asked:
         """The record of a request that has just come. It keeps the id that its client gave it, if that is a sane one."""
         headers = Headers(scope=scope)
         dialect = dialect_of(scope["path"])
-        if dialect == "openai" and scope["path"].startswith("/v1/models") and _VERSION in headers:
-            dialect = "anthropic"  # both have this path
+        if dialect == "openai" and _VERSION in headers and scope["path"].startswith("/v1/"):
+            dialect = "openai" if scope["path"].startswith(_OPENAI) else "anthropic"  # both have models and files
         given_id = headers.get(REQUEST_ID, "")
         if not _SANE_ID.fullmatch(given_id):
             given_id = f"req_{secrets.token_hex(12)}" if dialect == "anthropic" else secrets.token_hex(8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
@@ -11,10 +13,14 @@ from corral.dialects.refusals import Refusal
 from corral.dialects.wire.pages import page
 from corral.durations import FOREVER_S, quoted
 from corral.errors import InvalidRequest
+from corral.server import anthropic
+from corral.server.asked import Asked
 from corral.server.forms import Form, form_of
 from corral.server.refusing import JSON
 from corral.server.state import State
 from corral.store.files import translated
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 _SHORTEST_S, _LONGEST_S = 3600, 30 * 86400
 
@@ -89,8 +95,17 @@ def expires_after(anchor: object, seconds: object, where: str) -> float:
     return float(text)
 
 
+def _of_openai(handler: Handler) -> Handler:
+    """``handler``, for those who do not mean the files of Anthropic's API, which has the same paths."""
+
+    async def handle(request: Request) -> Response:
+        return await (anthropic.no_files if Asked.of(request.scope).dialect == "anthropic" else handler)(request)
+
+    return handle
+
+
 ROUTES = (
-    (("GET", "POST"), "/v1/files", files),
-    (("GET",), "/v1/files/{id}/content", content),
-    (("GET", "DELETE"), "/v1/files/{id}", one),
+    (("GET", "POST"), "/v1/files", _of_openai(files)),
+    (("GET",), "/v1/files/{id}/content", _of_openai(content)),
+    (("GET", "DELETE"), "/v1/files/{id}", _of_openai(one)),
 )

@@ -13,10 +13,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral.dialects.gojson import dumps
+from corral.dialects.refusals import Refusal
 from corral.logs import request_id
 from corral.server.asked import OPERATIONS, Asked, Requests
 from corral.server.guard import ALLOW_HEADERS, ALLOW_METHODS, PREFLIGHT_MAX_AGE_S, Guard
 from corral.server.inflight import SHUTTING_DOWN, Inflight
+from corral.server.refusing import refuse
 
 logger = logging.getLogger("corral.access")
 
@@ -92,9 +94,8 @@ class Entrance:
             await self._allowed(scope["path"])(scope, receive, send)
             return
         if self._inflight.draining and scope["path"] not in OPERATIONS:
-            body = dumps({"error": SHUTTING_DOWN})
             leaving = {"connection": "close", "retry-after": "5"}
-            await Response(body, 503, leaving, "application/json; charset=utf-8")(scope, receive, send)
+            await refuse(scope, Refusal(503, SHUTTING_DOWN, leaving))(scope, receive, send)
             return
         await self._app(scope, receive, self._with_origin(send, origin or "") if foreign else send)
 

@@ -91,8 +91,7 @@ class Encoder:
                 block[block["type"]] = "".join(block[block["type"]])
             if block["type"] == "thinking":
                 block |= self._signed(block["thinking"])
-        message = self._message(content, *self._reason(end), _usage(end.prompt_tokens, end.cached_tokens))
-        message["usage"]["output_tokens"] = end.generated_tokens
+        message = self._message(content, *self._reason(end), _final_usage(end))
         return orjson.dumps(message)
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -100,7 +99,7 @@ class Encoder:
         return b"event: error\ndata: " + error_body(refusal, self._request_id) + b"\n\n"
 
     def _message(
-        self, content: list[dict[str, Any]], reason: str | None, stop: str | None, usage: dict[str, int]
+        self, content: list[dict[str, Any]], reason: str | None, stop: str | None, usage: dict[str, Any]
     ) -> dict[str, Any]:
         return {
             "id": self._id,
@@ -162,7 +161,7 @@ class Encoder:
         start = b"" if self._started else self._start(end.prompt_tokens, end.cached_tokens)
         closed = self._close()
         reason, stop = self._reason(end)
-        usage = _usage(end.prompt_tokens, end.cached_tokens) | {"output_tokens": end.generated_tokens}
+        usage = _final_usage(end)
         delta = {"stop_reason": reason, "stop_sequence": stop}
         return start + closed + _event({"type": "message_delta", "delta": delta, "usage": usage}) + _STOP
 
@@ -188,6 +187,12 @@ def _usage(prompt_tokens: int, cached_tokens: int) -> dict[str, int]:
         "cache_read_input_tokens": cached_tokens,
         "output_tokens": 0,
     }
+
+
+def _final_usage(end: Finished) -> dict[str, Any]:
+    """The counts of the whole answer, and how much of it was thought."""
+    details = {"output_tokens": end.generated_tokens, "output_tokens_details": {"thinking_tokens": end.thinking_tokens}}
+    return _usage(end.prompt_tokens, end.cached_tokens) | details
 
 
 def _call_id() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from corral.dialects import gojson
 from corral.dialects.anthropic.content import conversation, system_text
+from corral.dialects.anthropic.errors import no_threads
 from corral.dialects.anthropic.tools import Tools, read_tools
 from corral.dialects.gojson import Fields, kind
 from corral.dialects.media import Fetched
@@ -20,9 +21,14 @@ from corral.runtime.requests import ChatRequest, Think
 
 _EFFORTS: Mapping[str, Think] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
 _OPTIONS = ("temperature", "top_p", "top_k")
-# What asks for a service that is not here, and does no harm where it is left out.
-_IGNORED = ("context_management", "inference_geo", "speed")
-_ELSEWHERE = ("mcp_servers", "container")  # what would change the answer
+# Fields that are read, or that change nothing in an answer here. All others are left out, and named to the client.
+_KNOWN = frozenset(
+    {
+        "model", "max_tokens", "messages", "stream", "system", "stop_sequences", "tools", "tool_choice", "thinking",
+        "output_config", "output_format", "options", "keep_alive", "metadata", "service_tier", "cache_control", *_OPTIONS,
+    }
+)  # fmt: skip
+_ELSEWHERE = ("mcp_servers", "container", "compaction")  # what would change the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,8 @@ class Messages:
             raise InvalidRequest("max_tokens is required and must be positive")
         if not messages:
             raise InvalidRequest("messages is required")
+        if fields.raw("thread"):
+            raise no_threads()
         for name in _ELSEWHERE:
             if fields.raw(name):
                 raise InvalidRequest(f"{name} is not supported: it is a service of Anthropic's; leave it out")
@@ -79,7 +87,7 @@ class Messages:
             show_thoughts=show,
             output=_output(fields),
             keep_alive_s=gojson.keep_alive(fields.raw("keep_alive")),
-            ignored=(*(name for name in _IGNORED if fields.raw(name)), *listed.ignored),
+            ignored=(*_left_out(fields), *listed.ignored),
         )
 
     def request(self, spec: ModelSpec) -> ChatRequest:
@@ -114,6 +122,13 @@ class Messages:
         return (*self.ignored, *thinking, *asked.options.ignored)
 
 
+def _left_out(fields: Fields) -> tuple[str, ...]:
+    """What was sent and asks for nothing that this server has."""
+    unknown = [name for name, value in fields.values.items() if value and name not in (*_KNOWN, *_ELSEWHERE, "thread")]
+    effort = (fields.mapping("output_config", "anthropic.OutputConfig") or {}).get("effort")
+    return (*unknown, *(["output_config.effort"] if effort is not None and _level(effort) is None else []))
+
+
 def _stops(fields: Fields) -> tuple[str, ...]:
     stops = fields.array("stop_sequences", "[]string") or []
     for number, stop in enumerate(stops):
@@ -129,7 +144,7 @@ def _stops(fields: Fields) -> tuple[str, ...]:
 def _thinking(fields: Fields) -> tuple[Think | None, bool]:
     """Whether and how hard to think, and whether the client wants to see it."""
     thinking = fields.mapping("thinking", "anthropic.ThinkingConfig")
-    effort = _effort(fields.mapping("output_config", "anthropic.OutputConfig") or {})
+    effort = _level((fields.mapping("output_config", "anthropic.OutputConfig") or {}).get("effort"))
     if thinking is None:
         return effort, True
     show = thinking.get("display") != "omitted"
@@ -145,8 +160,7 @@ def _thinking(fields: Fields) -> tuple[Think | None, bool]:
             raise InvalidRequest(f"thinking.type: {quoted(str(other))} is none of {known}")
 
 
-def _effort(config: Mapping[str, Any]) -> Think | None:
-    effort = config.get("effort")
+def _level(effort: object) -> Think | None:
     return _EFFORTS.get(effort.strip().lower()) if isinstance(effort, str) else None
 
 
@@ -162,5 +176,6 @@ def _output(fields: Fields) -> OutputFormat | None:
         raise InvalidRequest(f'{where}: expected {{"type": "json_schema", "schema": …}}')
     schema = wanted.get("schema")
     if not isinstance(schema, dict):
-        raise InvalidRequest(f"{where}.schema: expected a JSON Schema object, got {kind(schema)}")
+        got = "nothing" if schema is None else kind(schema)
+        raise InvalidRequest(f"{where}.schema: expected a JSON Schema object, got {got}")
     return OutputFormat(schema)

@@ -79,17 +79,19 @@ def read_tools(tools: Sequence[object], choice: object) -> Tools:
 
 def _tool(tool: Mapping[str, Any], type_: str, where: str) -> Mapping[str, Json]:
     name = tool.get("name")
+    known = next((beginning for beginning in _CLIENTS if type_.startswith(beginning)), None)
+    if type_ != "custom" and known is None:
+        what = f"the tool {quoted(name)} ({type_})" if isinstance(name, str) and name else type_
+        raise InvalidRequest(
+            f"{where}: {what} needs Anthropic's servers and does not exist here; leave it out, or bring a tool of your own "
+            "with an input_schema"
+        )
     if not isinstance(name, str) or not name:
         raise InvalidRequest(f"{where}.name is required: the name of the tool")
-    for beginning, (purpose, properties, required) in _CLIENTS.items():
-        if type_.startswith(beginning):
-            parameters: Json = {"type": "object", "properties": properties, "required": required}
-            return _function(name, purpose, parameters)
-    if type_ != "custom":
-        raise InvalidRequest(
-            f"{where}: the tool {quoted(name)} ({type_}) is carried out by Anthropic's servers and does not exist here; "
-            "leave it out, or bring a tool of your own with an input_schema"
-        )
+    if known is not None:
+        purpose, properties, required = _CLIENTS[known]
+        parameters: Json = {"type": "object", "properties": properties, "required": required}
+        return _function(name, purpose, parameters)
     schema, about = tool.get("input_schema"), tool.get("description")
     if schema is not None and not isinstance(schema, dict):
         problem = f"json: cannot unmarshal {kind(schema)} into Go value of type api.ToolFunctionParameters"
