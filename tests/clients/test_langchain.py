@@ -97,8 +97,11 @@ class TestStandardChat(Asks, ChatModelIntegrationTests):
     async def test_tool_calling_async(self, model: ChatOllama) -> None:
         await super().test_tool_calling_async(model)
 
-    @too_small("may call the tool twice where once is asked for, as the penalty turns its words about")
-    @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
+    # Behind a penalty two words for the place are nearly as likely, and one of them leads to a second call. Which is the likelier
+    # depends on how much of the prompt was in memory, as llama.cpp rounds differently when it reads fewer tokens at a time.
+    @pytest.mark.parametrize(
+        "model", [{"repeat_penalty": 1}, {"repeat_penalty": 1, "output_version": "v1"}], indirect=True
+    )
     def test_agent_loop(self, model: ChatOllama) -> None:
         super().test_agent_loop(model)
 

@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from inspect import isawaitable
 from typing import Any
 
@@ -42,6 +42,14 @@ def provider(request: pytest.FixtureRequest) -> str:
 def where(server: RunningServer, provider: str) -> dict[str, str]:
     """The two settings that point litellm at a server."""
     return {"api_base": server.url + ("/v1" if provider == "openai" else ""), "api_key": "unused"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_to_collect() -> Iterator[None]:
+    """What was imported stays; to look through it after each test took longer than the test."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
