@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +51,19 @@ FORMATS = {
 }
 
 
-def make(shape: Shape, path: Path, number_format: str = "Q8_0", *, begins: bool = False) -> Path:
+def make(
+    shape: Shape,
+    path: Path,
+    number_format: str = "Q8_0",
+    *,
+    begins: bool = False,
+    template: str | None = None,
+    marks: Sequence[str] = (),
+) -> Path:
     """Write the model to ``path``, unless it is there. ``number_format`` is one of `FORMATS`.
 
-    With ``begins`` every prompt begins with a token of its own, which the template writes too.
+    With ``begins`` every prompt begins with a token of its own, which the template writes too. ``template`` is another one
+    than Tiny's, ``marks`` are control tokens in it, which take the place of fillers.
     """
     if path.exists():
         return path
@@ -75,8 +85,11 @@ def make(shape: Shape, path: Path, number_format: str = "Q8_0", *, begins: bool 
     fillers = shape.vocabulary - len(tiny["tokenizer.ggml.tokens"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([*tiny["tokenizer.ggml.tokens"], *(f"[{i}]" for i in range(fillers))])
-    kinds = [gguf.TokenType.USER_DEFINED if i < WRITABLE else gguf.TokenType.NORMAL for i in range(fillers)]
+    filling = [f"[{i}]" for i in range(fillers - len(marks))]
+    written = min(WRITABLE, len(filling))
+    writer.add_token_list([*tiny["tokenizer.ggml.tokens"], *marks, *filling])
+    kinds = [gguf.TokenType.CONTROL] * len(marks)
+    kinds += [gguf.TokenType.USER_DEFINED] * written + [gguf.TokenType.NORMAL] * (len(filling) - written)
     writer.add_token_types([*tiny["tokenizer.ggml.token_type"], *kinds])
     writer.add_token_merges(tiny["tokenizer.ggml.merges"])
     writer.add_eos_token_id(2)
@@ -84,6 +97,8 @@ def make(shape: Shape, path: Path, number_format: str = "Q8_0", *, begins: bool 
     if begins:
         writer.add_bos_token_id(shape.vocabulary - 1)
         writer.add_chat_template("{{ bos_token }}" + tiny["tokenizer.chat_template"])
+    elif template is not None:
+        writer.add_chat_template(template)
     random = np.random.default_rng(1)
 
     def matrix(name: str, rows: int, columns: int, silent_rows: int = 0) -> None:

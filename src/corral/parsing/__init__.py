@@ -1,7 +1,8 @@
 """Streaming parsers: text comes in pieces, what is certain goes out, what may be the start of a mark is held back."""
 
 from corral.parsing.calls import ParsedCall
-from corral.parsing.forms import CallForm, FormSplitter
+from corral.parsing.formed import FormSplitter
+from corral.parsing.forms import CallForm
 from corral.parsing.marks import StopMatcher, ThinkingSplitter, tags_in, thinking_tags
 from corral.parsing.tools import ToolCallSplitter, ToolPiece
 

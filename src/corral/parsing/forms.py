@@ -1,67 +1,243 @@
-"""The form in which a model's template writes calls, found by looking at one that it wrote; and answers in that very form.
+"""The form in which a model's template writes calls, found by looking at some that it wrote; and what stands around its answers.
 
-An answer that a grammar held to the form is read by it to the letter; one that is free is read by `corral.parsing.tools`.
+The arguments are an object of JSON, or each has marks of its own (`Tagged`), as in XML. Answers in the form are read by
+`corral.parsing.formed`, those that are free by `corral.parsing.tools`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from corral.parsing.calls import ParsedCall
-from corral.parsing.json_text import ObjectScanner
-from corral.parsing.marks import held_back
-from corral.parsing.tools import ToolPiece
+from corral.parsing.marks import without_thoughts
 
 # What a template is given to write, and looked for in what it wrote.
 TEXT = "corral_said_this"
 NAMES = ("corral_first_tool", "corral_second_tool")
 RESULT = "corral_result"
-ARGUMENTS = ('{"corral_key": "corral_value"}', '{"corral_other": "corral_more"}')
-_VALUES = tuple(json.loads(arguments) for arguments in ARGUMENTS)
+QUESTION = "corral_question"
+KEYS, VALUES = ("corral_key", "corral_number", "corral_third"), ("corral_value", "74119", "corral_fourth")
+ARGUMENTS = (
+    '{"corral_key": "corral_value", "corral_number": 74119, "corral_third": "corral_fourth"}',
+    '{"corral_other": "corral_more"}',
+)
+IDS = (("corral001", "corral002"), tuple(f"functions.{name}:{n}" for n, name in enumerate(NAMES)))
+
+ID = "\0"  # stands for whatever number or name a call is given
+_ID_IN_TEXT = re.compile(r"corral00[12]")
+# Tokens that end an answer: no grammar has them, and no answer shows them.
+_ENDS = (
+    "<|call|>",
+    "<|return|>",
+    "<|end|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<end_of_turn>",
+)
+_MARK = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+_BOUNDARY = re.compile(r"<[^<>\s]+>|\[|\s|$")
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """Arguments one by one: ``key`` stands before a name, ``value`` behind it, ``after`` behind the value.
+
+    Texts are as they are, between ``quote`` and ``unquote``; what is no text is JSON. ``separator`` stands before each
+    but the first.
+    """
+
+    key: str
+    value: str
+    quote: str
+    unquote: str
+    after: str
+    separator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """A call is ``begin``, a name, ``middle``, its arguments; ``joint`` stands before a further one's name, ``end`` last."""
+    """A call is ``begin``, a name, ``middle``, its arguments; ``joint`` stands before a further one's name, ``end`` last.
+
+    Without ``joint`` there is one call at most. `ID` in them stands for whatever the call is numbered with. An answer
+    that is no call has ``lead`` before it and ``trail`` behind.
+    """
 
     begin: str
     middle: str
-    joint: str
+    joint: str | None
     end: str
+    arguments: Tagged | None = None
+    lead: str = ""
+    trail: str = ""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What in it may be tokens of their own."""
+        tags = self.arguments
+        each = (tags.key, tags.value, tags.quote, tags.unquote, tags.after + ">") if tags else ()
+        texts = (self.begin, self.middle, self.joint or "", self.end, self.lead, self.trail, *each)
+        return marks_in(*texts)
+
+
+def marks_in(*texts: str) -> tuple[str, ...]:
+    """What in ``texts`` may be tokens of their own.
+
+    >>> marks_in("<|channel|>analysis<|message|>", "</think>")
+    ('<|channel|>', '<|message|>', '</think>')
+    """
+    return tuple(dict.fromkeys(mark for text in texts for mark in _MARK.findall(text)))
 
 
 USUAL = CallForm('{"name": "', '", "arguments": ', '}\n{"name": "', "}")
 
 
-def call_form(said: str, called: str) -> CallForm | None:
-    """The form of calls, from a conversation in which a turn says `TEXT` and one in which it makes two calls instead.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a template made of conversations: a question, an answer to it and a further question; the same with a result instead of
+    the further question; and ones with calls and their results, the best first. What it refused is empty."""
 
-    ``None`` where arguments are not written as an object of JSON behind a name.
-    """
-    text = said.find(TEXT)
-    names = [called.find(name) for name in NAMES]
-    if text < 0 or min(names) < 0:
+    opened: str
+    said: str
+    told: str
+    called: Sequence[str]
+
+
+def call_form(shown: Shown) -> CallForm | None:
+    """The form of calls, ``None`` where none can be told."""
+    text = shown.said.find(TEXT)
+    if text < 0:
         return None
-    start = next((at for at in range(text) if called[at : at + 1] != said[at]), text)
-    ends, begins = [], []
-    for at, name, value in zip(names, NAMES, _VALUES, strict=True):
-        begin = called.find("{", at + len(name))
-        end = _object_end(called, begin, value)
-        if begin < 0 or end is None:
+    begins = next((at for at, c in enumerate(shown.opened) if shown.said[at : at + 1] != c), len(shown.opened))
+    begins = min(begins, text)
+    lead = without_thoughts(shown.said[begins:text]).strip()
+    for called in shown.called:
+        form = _form(shown, called, begins, text, lead)
+        if form is not None:
+            return form
+    return None
+
+
+def _form(shown: Shown, called: str, begins: int, text: int, lead: str) -> CallForm | None:
+    said = shown.said
+    differ = next((at for at in range(text) if called[at : at + 1] != said[at]), text)
+    start, names = min(begins, differ), [called.find(name, differ) for name in NAMES]
+    if names[0] < 0:
+        return None
+    spans: list[tuple[int, int]] = []  # of the arguments of each call
+    tagged: Tagged | None = None
+    middle = ""
+    for number, (at, arguments) in enumerate(zip(names, ARGUMENTS, strict=True)):
+        if at < 0:
+            continue
+        behind = at + len(NAMES[number])
+        begin = called.find("{", behind)
+        closed = _object_end(called, begin, json.loads(arguments))
+        if closed is None:
+            break
+        spans.append((begin, closed))
+        found = called[behind:begin]
+        if number and found != middle:
+            if _numbered(found) != _numbered(middle):
+                return None
+            found = _numbered(found)
+        middle = found
+    else:
+        if not middle.strip('" '):
             return None
-        begins.append(begin)
-        ends.append(end)
-    middle = called[names[0] + len(NAMES[0]) : begins[0]]
-    tail = re.match(r"\s*\S{0,12}", said[text + len(TEXT) :])
-    finish = called.find(tail[0], ends[1]) if tail and tail[0].strip() else -1
-    if finish < 0 or called[names[1] + len(NAMES[1]) : begins[1]] != middle or not middle.strip('" '):
+    if not spans:
+        found_tags = _tags(called, names)
+        if found_tags is None:
+            return None
+        tagged, middle, spans = found_tags
+    rest = called[spans[-1][1] : called.find(RESULT, spans[-1][1])]
+    end, trail = _ending(rest, shown, text)
+    joint = called[spans[0][1] : names[1]] if len(spans) > 1 else None
+    begin_text = without_thoughts(called[start : names[0]]).lstrip()
+    if not (begin_text or middle.strip('" ')) or end is None:
         return None
     return CallForm(
-        called[start : names[0]].lstrip(), middle, called[ends[0] : names[1]], called[ends[1] : finish].rstrip()
+        _ID_IN_TEXT.sub(ID, begin_text),
+        _ID_IN_TEXT.sub(ID, middle),
+        None if joint is None else _ID_IN_TEXT.sub(ID, joint),
+        _ID_IN_TEXT.sub(ID, end),
+        tagged,
+        _ended(lead),
+        trail,
     )
+
+
+def _numbered(text: str) -> str:
+    """``text`` without the number of a call."""
+    return re.sub(r"(?<=:)\d+", ID, text)
+
+
+def _ending(rest: str, shown: Shown, text: int) -> tuple[str | None, str]:
+    """How calls end, and how an answer does, where ``rest`` stands between a call and its result."""
+    said = text + len(TEXT)
+    told = shown.told[shown.told.find(TEXT) + len(TEXT) : shown.told.find(RESULT)] if RESULT in shown.told else ""
+    if told:
+        same = 0
+        while same < min(len(rest), len(told)) and rest[-1 - same] == told[-1 - same]:
+            same += 1
+        boundary = _BOUNDARY.search(told, len(told) - same)
+        same = len(told) - (boundary.start() if boundary else len(told))
+        if same:
+            return _ended(rest[: len(rest) - same]), _ended(told[: len(told) - same])
+    for mark in _MARK.findall(shown.said[said : shown.said.find(QUESTION, said)]):
+        if (at := rest.find(mark)) >= 0:
+            return _ended(rest[:at]), ""
+    return None, ""
+
+
+def _ended(text: str) -> str:
+    """``text`` up to a token that ends an answer."""
+    first = min((at for end in _ENDS if (at := text.find(end)) >= 0), default=len(text))
+    return text[:first].rstrip()
+
+
+def _tags(called: str, names: Sequence[int]) -> tuple[Tagged, str, list[tuple[int, int]]] | None:
+    """The marks around arguments, what stands behind the name, and where the arguments of each call are."""
+    at, places = names[0] + len(NAMES[0]), []
+    for key, value in zip(KEYS, VALUES, strict=True):
+        key_at = called.find(key, at)
+        value_at = called.find(value, key_at)
+        if key_at < 0 or value_at < 0:
+            return None
+        places.append((key_at, key_at + len(key), value_at, value_at + len(value)))
+        at = places[-1][3]
+    first, number, third = places
+    value = called[number[1] : number[2]]
+    opening = called[first[1] : first[2]]
+    between, after_text = called[number[3] : third[0]], called[first[3] : number[0]]
+    if not value or not opening.startswith(value) or not after_text.endswith(between):
+        return None
+    quote, unquote = opening[len(value) :], after_text[: len(after_text) - len(between)]
+    before = called[names[0] + len(NAMES[0]) : first[0]]
+    size = 0
+    while size < min(len(before), len(between)) and before[-1 - size] == between[-1 - size]:
+        size += 1
+    key = between[len(between) - size :]
+    rest, tail = between[: len(between) - size], called[third[3] :]
+    if not tail.startswith(unquote):
+        return None
+    tail = tail[len(unquote) :]
+    same = next((n for n, c in enumerate(rest) if tail[n : n + 1] != c), len(rest))
+    tags = Tagged(key, value, quote, unquote, rest[:same], rest[same:])
+    middle = before[: len(before) - size]
+    if not (tags.after or tags.separator) or not (tags.unquote or tags.after):
+        return None
+    spans = [(first[0], third[3] + len(unquote) + len(tags.after))]
+    if len(names) > 1 and names[1] >= 0:
+        more = called.find("corral_more", names[1])
+        if more < 0:
+            return None
+        spans.append((names[1], more + len("corral_more") + len(unquote) + len(tags.after)))
+    return tags, middle, spans
 
 
 def _object_end(text: str, begin: int, value: object) -> int | None:
@@ -72,89 +248,3 @@ def _object_end(text: str, begin: int, value: object) -> int | None:
     except json.JSONDecodeError:
         return None
     return end if found == value else None
-
-
-class FormSplitter:
-    """Tells calls from text, in an answer that was held to ``form``. ``names`` are the tools that may be called."""
-
-    def __init__(self, form: CallForm, names: Collection[str]) -> None:
-        self._form = form
-        self._begins = tuple(f"{name}{form.middle}" for name in names)
-        self._names = tuple(names)
-        self._held = ""
-        self._at: int | None = None  # where the name of a call is looked for
-        self._after = False  # a call stands before it
-
-    def feed(self, text: str) -> list[ToolPiece]:
-        """The pieces that are certain after ``text`` arrived."""
-        self._held += text
-        return self._read(ended=False)
-
-    def flush(self) -> list[ToolPiece]:
-        """What was held back, now that no more comes."""
-        return self._read(ended=True)
-
-    def _read(self, *, ended: bool) -> list[ToolPiece]:
-        pieces: list[ToolPiece] = []
-        while self._held and self._step(pieces, ended):
-            pass
-        return pieces
-
-    def _step(self, pieces: list[ToolPiece], ended: bool) -> bool:
-        if self._at is not None:
-            return self._call(pieces, ended)
-        if self._after:
-            return self._between(pieces, ended)
-        at = self._held.find(self._form.begin)
-        if at < 0:
-            self._show(pieces, len(self._held) - (0 if ended else held_back(self._held, self._form.begin)))
-            return False
-        self._show(pieces, at)
-        self._at = len(self._form.begin)
-        return True
-
-    def _call(self, pieces: list[ToolPiece], ended: bool) -> bool:
-        assert self._at is not None
-        rest = self._held[self._at :]
-        begin = next((begin for begin in self._begins if rest.startswith(begin)), None)
-        if begin is None:
-            if not ended and any(begin.startswith(rest) for begin in self._begins):
-                return False
-            return self._no_call(pieces)
-        name = self._names[self._begins.index(begin)]
-        start = self._at + len(begin)
-        end = ObjectScanner(start).end(self._held) if self._held[start:] else "open"
-        if not isinstance(end, int):
-            return self._no_call(pieces) if ended or end == "broken" else False
-        source, self._held = self._held[start:end], self._held[end:]
-        pieces.append(ParsedCall(name, source, source))
-        self._at, self._after = None, True
-        return True
-
-    def _between(self, pieces: list[ToolPiece], ended: bool) -> bool:
-        joint, end = self._form.joint, self._form.end
-        if self._held.startswith(joint):
-            self._at, self._after = len(joint), False
-            return True
-        if not ended and joint.startswith(self._held):
-            return False
-        if self._held.startswith(end):
-            pieces.append(("markup", end))
-            self._held = self._held[len(end) :]
-        elif end.startswith(self._held):  # cut off behind a call that is whole
-            pieces.append(("markup", self._held))
-            self._held = ""
-        self._after = False
-        return True
-
-    def _no_call(self, pieces: list[ToolPiece]) -> bool:
-        """What began a call was text after all."""
-        assert self._at is not None
-        self._show(pieces, self._at)
-        self._at = None
-        return True
-
-    def _show(self, pieces: list[ToolPiece], length: int) -> None:
-        text, self._held = self._held[:length], self._held[length:]
-        if text:
-            pieces.append(("text", text))

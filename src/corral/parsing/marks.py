@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,6 +14,9 @@ _TAGS = (
     ("<thinking>", "</thinking>"),
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
+    ("<|channel>thought", "<channel|>"),
 )
 
 
@@ -66,7 +70,19 @@ def thinking_tags(prompt: str) -> tuple[str, str] | None:
 
 def tags_in(template: str) -> tuple[str, str] | None:
     """The tags around thoughts that a template speaks of."""
-    return next((pair for pair in _TAGS if pair[0] in template and pair[1] in template), None)
+    found = (pair for pair in _TAGS if pair[0] in template and pair[1].partition("><")[0] in template)
+    return next(found, None)
+
+
+def without_thoughts(text: str) -> str:
+    """``text`` without thoughts and their tags.
+
+    >>> without_thoughts("<think></think>\\n<tool_call>")
+    '<tool_call>'
+    """
+    for opening, closing in _TAGS:
+        text = re.sub(rf"\s*{re.escape(opening)}.*?{re.escape(closing)}\s*", "", text, flags=re.DOTALL)
+    return text
 
 
 class ThinkingSplitter:

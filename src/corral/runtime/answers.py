@@ -28,7 +28,7 @@ from corral.engine.base import (
 )
 from corral.parsing import CallForm, FormSplitter, ParsedCall, ToolCallSplitter, ToolPiece
 from corral.parsing.forms import USUAL
-from corral.runtime.formats import Wanted, answer_grammar
+from corral.runtime.formats import Wanted, answer_grammar, texts_of
 from corral.templates.chat import Rendered
 
 
@@ -63,18 +63,23 @@ async def answer(
         limit_each=marks.limit_each if wanted.output is not None and marks.thoughts is not None else None,
     )
     stream = _with_written(engine.complete(call))
-    if wanted.tools:
-        stream = _with_calls(stream, _splitter(marks, wanted.tools, held=form if output is not None else None))
+    held = form if output is not None else None
+    if wanted.tools or (held is not None and (held.lead or held.trail)):
+        stream = _with_calls(stream, splitter(marks, wanted.tools, held))
     async with aclosing(stream):
         async for batch in stream:
             yield batch
 
 
-def _splitter(
+def splitter(
     marks: Marks, tools: Sequence[Mapping[str, Json]], held: CallForm | None
 ) -> ToolCallSplitter | FormSplitter:
-    names = [tool_name(tool) for tool in tools]
-    return ToolCallSplitter(marks.tag, names) if held is None else FormSplitter(held, names)
+    """What tells calls of ``tools`` from text, in an answer that was ``held`` to a form, or to nothing."""
+    if held is None and marks.form is not None and marks.form.arguments is not None:
+        held = marks.form  # the other reader knows only JSON
+    if held is None:
+        return ToolCallSplitter(marks.tag, [tool_name(tool) for tool in tools])
+    return FormSplitter(held, {tool_name(tool): texts_of(tool) for tool in tools})
 
 
 async def _with_written(stream: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:

@@ -14,8 +14,11 @@ from typing import Any
 from corral.engine.base import Json, NamedTool, OutputFormat, Thoughts, ToolChoice, tool_name
 from corral.errors import InvalidRequest
 from corral.grammar import Grammar, add_grammar, add_json, add_regex, add_schema, literal
+from corral.grammar.tagged import add_tagged, is_text
 from corral.parsing import CallForm
+from corral.parsing.forms import ID
 
+_ID = "[0-9a-zA-Z]{1,9}"
 _GAP = "[ \\t\\n\\r]{0,4}"
 
 
@@ -87,21 +90,37 @@ def answer_grammar(wanted: Wanted, thoughts: Thoughts | None, form: CallForm) ->
     """The grammar (GBNF) of an answer that is not free. Raises `InvalidRequest` for what cannot be held to."""
     grammar = Grammar()
     calls = _calls(grammar, wanted, form) if wanted.tools else ""
+    lead, trail = (f" {literal(part)} " if part else "" for part in (form.lead, form.trail))
     if wanted.choice not in ("auto", "none"):
         body = calls
     elif wanted.output is not None:
-        output = _output(grammar, wanted.output)
+        output = f"{lead}{_output(grammar, wanted.output)}{trail}"
         body = f"({calls} | {output})" if calls else output
+    elif lead:
+        text = f"{lead}{grammar.without(_mark(form))}"  # and what stands behind it, where the model ends it so
+        body = f"({calls} | {text})" if calls else text
     else:
-        mark = form.begin.partition("{")[0].strip() or form.begin
-        body = grammar.without(mark) + (f" ({calls})?" if calls else "")
+        body = grammar.without(_mark(form)) + (f" ({calls})?" if calls else "")
     return grammar.text(f"{_thought(grammar, wanted, thoughts)} {body}")
+
+
+def _mark(form: CallForm) -> str:
+    """What no text has in it: with this a call begins."""
+    begin = form.begin.partition(ID)[0]
+    return begin.partition("{")[0].strip() or begin or form.middle
+
+
+def _part(text: str) -> str:
+    """An expression for a part of a form."""
+    return f" {_ID} ".join(literal(part) for part in text.split(ID))
 
 
 def _thought(grammar: Grammar, wanted: Wanted, thoughts: Thoughts | None) -> str:
     if thoughts is None or not (thoughts.inside or wanted.thinks):
         return ""
-    rest = f"{grammar.until(thoughts.closing)} {_GAP}"
+    # Behind the mark that ends a thought its turn may end, and another begin.
+    mark, ends, turn = thoughts.closing.partition("><")
+    rest = f"{grammar.until(mark + ends[:1])} {literal(ends[1:] + turn)} {_GAP}"
     return rest if thoughts.inside else f"({_GAP} {literal(thoughts.opening)} {rest})?"
 
 
@@ -117,19 +136,27 @@ def _calls(grammar: Grammar, wanted: Wanted, form: CallForm) -> str:
     choice = wanted.choice
     chosen = [t for t in wanted.tools if not isinstance(choice, NamedTool) or tool_name(t) == choice.name]
     call = grammar.rule(" | ".join(_call(grammar, tool, form) for tool in chosen), "call")
-    more = f"({literal(form.joint)} {call})*" if wanted.parallel and not isinstance(choice, NamedTool) else ""
-    return grammar.rule(f"{literal(form.begin)} {call} {more} {literal(form.end)}", "calls")
+    several = wanted.parallel and not isinstance(choice, NamedTool) and form.joint is not None
+    more = f"({_part(form.joint or '')} {call})*" if several else ""
+    gap = f"{_GAP} " if form.lead else ""  # where an answer is marked, calls may stand a blank away
+    return grammar.rule(f"{gap}{_part(form.begin)} {call} {more} {_part(form.end)}", "calls")
 
 
 def _call(grammar: Grammar, tool: Mapping[str, Json], form: CallForm) -> str:
     check_strict(tool)
-    schema = _arguments(tool)
+    schema, begin = _arguments(tool), _part(tool_name(tool) + form.middle)
+    if form.arguments is not None:
+        return f"{begin} {add_tagged(grammar, schema, form.arguments)}"
     try:
         add_schema(Grammar(), schema)
     except InvalidRequest:
         schema = {"type": "object"}  # the call can be enforced, if not all that its schema says
-    arguments = add_schema(grammar, schema)
-    return f"{literal(tool_name(tool) + form.middle)} {arguments}"
+    return f"{begin} {add_schema(grammar, schema)}"
+
+
+def texts_of(tool: Mapping[str, Json]) -> list[str]:
+    """The arguments of a tool that are texts and nothing else."""
+    return [key for key, schema in (_arguments(tool).get("properties") or {}).items() if is_text(schema)]
 
 
 def _arguments(tool: Mapping[str, Json]) -> dict[str, Any]:

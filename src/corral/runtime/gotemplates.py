@@ -13,7 +13,7 @@ from corral.errors import CorruptManifest, TemplateError
 from corral.parsing import CallForm, thinking_tags
 from corral.parsing.forms import call_form
 from corral.runtime.answers import Marks
-from corral.runtime.probes import asking
+from corral.runtime.probes import asking, shown
 from corral.runtime.requests import GenerateRequest, GenerationRequest
 from corral.templates.chat import ChatTemplate, Rendered
 from corral.templates.facts import TemplateFacts, facts
@@ -63,7 +63,8 @@ class GoPrompt:
         """How an answer to ``prompt`` is to be read; ``begun`` is that of `thoughts`."""
         thoughts = self.thoughts(prompt, begun=begun)
         form = await to_thread.run_sync(_form, self.template.template.text) if tools else None
-        return Marks(thoughts, self.facts.tool_tag, form, self.shown(thoughts, tools=tools))
+        shown_marks = (*self.shown(thoughts, tools=tools), *(form.marks if form else ()))
+        return Marks(thoughts, self.facts.tool_tag, form, tuple(dict.fromkeys(shown_marks)))
 
     def shown(self, thoughts: Thoughts | None, *, tools: bool) -> tuple[str, ...]:
         """Tokens that must come as text, though they may be control tokens to the engine."""
@@ -78,11 +79,13 @@ class GoPrompt:
 def _form(text: str) -> CallForm | None:
     """The form in which a template writes calls, if it can be told."""
     template = _parsed(text).template
-    try:
-        said, called = (template.chat(conversation).prompt for conversation in asking())
-    except TemplateError:
-        return None
-    return call_form(said, called)
+    prompts = []
+    for conversation in asking():
+        try:
+            prompts.append(template.chat(conversation).prompt)
+        except TemplateError:
+            prompts.append("")
+    return call_form(shown(prompts))
 
 
 @lru_cache(maxsize=64)

@@ -1,12 +1,12 @@
 """Models whose prompts their engine renders, from the Jinja template in their weights.
 
 The engine's own parsers read free answers. It cannot hold an answer to a format and to calls at once, and calls that are required
-may come behind any text; so where the marks of the model are known, the answer is held to a grammar of ours and read by them.
+may come behind any text; so an answer that is not free is held to a grammar of ours and read by the marks that the model's
+template shows. Only where answers stand in channels that it does not show, the engine does what it can.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -27,13 +27,13 @@ from corral.engine.base import (
 )
 from corral.errors import EngineRefused, NotSupported, PromptTooLong
 from corral.parsing import CallForm, tags_in, thinking_tags
-from corral.parsing.forms import USUAL, call_form
+from corral.parsing.forms import USUAL, call_form, marks_in
 from corral.runtime import answers
 from corral.runtime.choosy import accepted
 from corral.runtime.conversations import chat_conversation, ends_inside, prompt_conversation, wanted_of
 from corral.runtime.fitting import fitted_chat, fitted_prompt, placed, within
 from corral.runtime.formats import Wanted, answer_grammar
-from corral.runtime.probes import asking
+from corral.runtime.probes import asking, shown
 from corral.runtime.requests import ChatRequest, GenerateRequest, GenerationRequest
 from corral.templates.chat import Rendered
 
@@ -71,6 +71,9 @@ async def _answer(
 ) -> AsyncGenerator[Batch, None]:
     """The answer: free, as the engine reads it, or held to a grammar of ours where the marks of the model are known."""
     wanted = wanted_of(request, conversation)
+    if conversation.thinking is None and request.think is not False and _goes_on(conversation):
+        # A model that cannot be told whether to think may do so; it must not be kept from it.
+        wanted = replace(wanted, thinks=tags_in(_template(request)) is not None)
     if conversation.tools and sampling.top_logprobs is not None:
         wanted = replace(wanted, held=True)  # the engine refuses them together where it finds the calls itself
     call = ChatCall(conversation, sampling, request.output, background=request.background)
@@ -81,8 +84,10 @@ async def _answer(
     prompt = (await engine.apply_template(conversation)).removeprefix(await engine.beginning())
     begun = ends_inside(prompt, conversation)
     marks = await _marks(engine, wanted, request, prompt, begun=begun)
-    if marks is None or (wanted.about_calls and marks.form is None):
+    if marks is None:
         return _chat(engine, call, wanted)
+    if marks.form is not None and not _goes_on(conversation):
+        marks = replace(marks, form=replace(marks.form, lead=""))  # what was begun stands behind it
     return answers.answer(
         engine, marks, Rendered(prompt, conversation.media), wanted, sampling, background=request.background
     )
@@ -110,14 +115,18 @@ async def _marks(
     opened = thinking_tags(prompt)
     if opened is None and begun:
         opened = tags_in(template)
-    tags = opened or (tags_in(template) if wanted.thinks else None)
-    if tags is None and (wanted.thinks or begun or _CHANNELS.search(template)):
+    tags = opened or ((tags_in(template) or _USUAL_TAGS) if wanted.thinks else None)
+    form = await _form(engine, template)
+    if (tags is None and begun) or (_CHANNEL in template and not (form and form.lead)):
         return None
     thoughts = Thoughts(*tags, inside=opened is not None, begun=begun) if tags else None
-    form = await _form(engine, template) if wanted.about_calls else None
-    text = f"{form.begin}{form.joint}{form.end}" if form else ""
-    shown = [*(tags or ()), *_CONTROL.findall(text)]
-    return answers.Marks(thoughts, form.begin if form else "", form, tuple(dict.fromkeys(shown)))
+    shown_marks = (*(tags or ()), *marks_in(*(tags or ())), *(form.marks if form else ()))
+    return answers.Marks(thoughts, form.begin if form else "", form, tuple(dict.fromkeys(shown_marks)))
+
+
+def _goes_on(conversation: Conversation) -> bool:
+    """Whether an answer is to come that was not begun."""
+    return not (conversation.messages and conversation.messages[-1].role == "assistant")
 
 
 def _template(request: GenerationRequest) -> str:
@@ -127,21 +136,26 @@ def _template(request: GenerationRequest) -> str:
 async def _form(engine: Engine, template: str) -> CallForm | None:
     """The form in which a template writes calls, if it can be told."""
     if template not in _FORMS:
-        try:
-            shown = [await accepted(engine, template, conversation) for conversation in asking()]
-            said, called = [await engine.apply_template(conversation) for conversation in shown]
-        except EngineRefused:
-            said = called = ""
+        prompts = []
+        for conversation in asking():
+            try:
+                if all(
+                    len(message.tool_calls) < 2 for message in conversation.messages
+                ):  # two are to be seen in one turn
+                    conversation = await accepted(engine, template, conversation)
+                prompts.append(await engine.apply_template(conversation))
+            except EngineRefused:
+                prompts.append("")
         while len(_FORMS) >= _MOST_FORMS:
             del _FORMS[next(iter(_FORMS))]
-        _FORMS[template] = call_form(said, called)
+        _FORMS[template] = call_form(shown(prompts))
     return _FORMS[template]
 
 
 _FORMS: dict[str, CallForm | None] = {}  # by the text of the template
 _MOST_FORMS = 64
-_CHANNELS = re.compile(r"<\|channel\|>|<\|channel>")  # such models never answer at once
-_CONTROL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+_USUAL_TAGS = ("<think>", "</think>")
+_CHANNEL = "<|channel|>"  # such models never answer at once
 
 
 async def _tools_or_output(engine: Engine, call: ChatCall) -> AsyncGenerator[Batch, None]:
@@ -216,7 +230,7 @@ async def _complete(
     """Continue ``prompt`` as it stands, within ``limit`` tokens. It is never cut: what does not fit is an error."""
     sampling = await fitted_prompt(engine, prompt, limit, sampling, media)
     tags = thinking_tags(prompt)
-    thoughts = Thoughts(*(tags or ("<think>", "</think>")), inside=tags is not None)
+    thoughts = Thoughts(*(tags or _USUAL_TAGS), inside=tags is not None)
     output = _held(request, thoughts if tags else None)
     call = CompletionCall(prompt, sampling, output, images=media, background=request.background, thoughts=thoughts)
     async with aclosing(engine.complete(replace(call, shown=(thoughts.opening, thoughts.closing)))) as stream:
@@ -286,6 +300,6 @@ class _Told:
         if not thought:
             return said
         tags = thinking_tags(prompt)
-        opening, closing = tags or ("<think>", "</think>")
+        opening, closing = tags or _USUAL_TAGS
         begun = "" if tags else f"{opening}\n"
         return f"{begun}{thought}{closing}\n\n{said}" if said else begun + thought

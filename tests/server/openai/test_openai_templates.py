@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,21 @@ def ask(client: openai.OpenAI, model: str, messages: Any, **more: Any) -> Any:
 def rendered(client: openai.OpenAI, model: str, messages: Any, **more: Any) -> str:
     answer = ask(client, model, messages, extra_body={"_debug_render_only": True}, **more)
     return str(answer.model_extra["_debug_info"]["rendered_template"])
+
+
+@pytest.mark.parametrize("model", [ALTERNATING, SINGLY])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_call_can_be_required_of_a_model_that_calls_in_its_own_way(
+    other_families: openai.OpenAI, model: str, choice: Any
+) -> None:
+    answer = ask(other_families, model, [ASKED], tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False)
+    message = answer.choices[0].message
+    (call,) = message.tool_calls
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
+    assert not message.content
+    told = ask(other_families, model, [ASKED, message, result(call.id, "sunny")], tools=[WEATHER], max_tokens=1)
+    assert told.choices[0].finish_reason in ("stop", "length")
 
 
 @pytest.mark.parametrize(
