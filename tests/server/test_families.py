@@ -81,6 +81,18 @@ def test_what_is_required_is_one_call_of_its_schema_and_nothing_else(
 
 
 @EACH
+@pytest.mark.parametrize("tools", [None, TOOLS], ids=["", "tools"])
+def test_an_answer_that_may_be_anything_is_never_an_error(
+    server: RunningServer, family: str, tools: list[dict[str, Any]] | None
+) -> None:
+    options = {"temperature": 1.5, "num_predict": 40, "num_ctx": 1024, "seed": 5, "logit_bias": bias(family)}
+    status, lines = post(server, "/api/chat", model=family, messages=HELLO, tools=tools, options=options, stream=True)
+    assert status == 200
+    assert lines[-1]["done"], lines[-1]
+    assert lines[-1]["eval_count"] > 0
+
+
+@EACH
 def test_an_answer_beside_tools_has_the_format_in_one_generation(server: RunningServer, family: str) -> None:
     for body in ({}, {"tools": TOOLS, "parallel_tool_calls": False}):
         message = said(server, family, format=AGE, **body)

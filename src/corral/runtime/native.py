@@ -19,6 +19,7 @@ from corral.engine.base import (
     Engine,
     Finished,
     OutputFormat,
+    Reading,
     Sampling,
     Text,
     Thinking,
@@ -80,17 +81,53 @@ async def _answer(
     if conversation.tools:
         call = replace(call, tool_choice=wanted.choice, parallel_tool_calls=wanted.parallel)
     if wanted.free:
-        return _chat(engine, call, wanted)
+        return _free(engine, call, request, wanted)
+    return await _held_answer(engine, call, request, wanted) or _chat(engine, call, wanted)
+
+
+async def _held_answer(
+    engine: Engine, call: ChatCall, request: GenerationRequest, wanted: Wanted
+) -> AsyncGenerator[Batch, None] | None:
+    """The answer held to a grammar of ours, or ``None`` where the marks of the model are not known."""
+    conversation = call.conversation
     prompt = (await engine.apply_template(conversation)).removeprefix(await engine.beginning())
     begun = ends_inside(prompt, conversation)
     marks = await _marks(engine, wanted, request, prompt, begun=begun)
     if marks is None:
-        return _chat(engine, call, wanted)
+        return None
     if marks.form is not None and not _goes_on(conversation):
         marks = replace(marks, form=replace(marks.form, lead=""))  # what was begun stands behind it
     return answers.answer(
-        engine, marks, Rendered(prompt, conversation.media), wanted, sampling, background=request.background
+        engine, marks, Rendered(prompt, conversation.media), wanted, call.sampling, background=request.background
     )
+
+
+async def _free(
+    engine: Engine, call: ChatCall, request: GenerationRequest, wanted: Wanted
+) -> AsyncGenerator[Batch, None]:
+    """An answer that may be anything, as the engine reads it.
+
+    Of some models the engine takes nothing but what they were trained to write, and fails with what it was not told of.
+    Then they are held to write what it takes; thoughts are passed on once.
+    """
+    said = thought = False
+    try:
+        async with aclosing(engine.chat(call)) as stream:
+            async for batch in stream:
+                thought = thought or any(isinstance(event, Thinking) for event in batch)
+                said = said or not all(isinstance(event, Reading | Thinking) for event in batch)
+                yield batch
+        return
+    except EngineRefused as exc:
+        if said or _UNREADABLE not in str(exc):
+            raise
+        again = await _held_answer(engine, call, request, replace(wanted, held=True))
+        if again is None:
+            raise
+    async with aclosing(again):
+        async for batch in again:
+            if rest := [event for event in batch if not (thought and isinstance(event, Thinking))]:
+                yield rest
 
 
 def _chat(engine: Engine, call: ChatCall, wanted: Wanted) -> AsyncGenerator[Batch, None]:
@@ -155,6 +192,7 @@ async def _form(engine: Engine, template: str) -> CallForm | None:
 _FORMS: dict[str, CallForm | None] = {}  # by the text of the template
 _MOST_FORMS = 64
 _USUAL_TAGS = ("<think>", "</think>")
+_UNREADABLE = "does not match the expected"  # of the engine's parsers
 _CHANNEL = "<|channel|>"  # such models never answer at once
 
 

@@ -188,7 +188,7 @@ def _before(state: State, wanted: Create) -> list[Item]:
     found = _remembered(state).conversation(wanted.previous)
     if found is None:
         raise Refusal(
-            404,
+            400,
             f"Previous response with id '{wanted.previous}' not found: it, or one that it builds on, is not kept any longer",
             param="previous_response_id",
             code="previous_response_not_found",

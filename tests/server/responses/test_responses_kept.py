@@ -72,7 +72,7 @@ def test_what_is_deleted_or_was_not_to_be_kept_is_not_there(client: openai.OpenA
     for name in (made.id, unkept.id):
         with pytest.raises(openai.NotFoundError, match=f"Response with id '{name}' not found"):
             client.responses.retrieve(name)
-        with pytest.raises(openai.NotFoundError) as caught:
+        with pytest.raises(openai.BadRequestError) as caught:
             client.responses.create(input="Hello", previous_response_id=name, **GREEDY)
         assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
 
