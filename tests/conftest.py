@@ -18,6 +18,9 @@ from bench.models import Shape, make
 from corral.client import Client
 from corral.config import Address
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @dataclass
 class RunningServer:
