@@ -144,5 +144,5 @@ ENDLESS = Shape(
 
 @pytest.fixture(scope="session")
 def endless_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights which no likeliest token ends."""
+    """Random weights: no likely token ends an answer to what has one of their own in it, such as ``[7]``."""
     return make(ENDLESS, tmp_path_factory.mktemp("weights") / "endless.gguf")
