@@ -18,6 +18,9 @@ from bench.models import Shape, make
 from corral.client import Client
 from corral.config import Address
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @dataclass
 class RunningServer:
@@ -141,5 +144,5 @@ ENDLESS = Shape(
 
 @pytest.fixture(scope="session")
 def endless_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights which no likeliest token ends."""
+    """Random weights: no likely token ends an answer to what has one of their own in it, such as ``[7]``."""
     return make(ENDLESS, tmp_path_factory.mktemp("weights") / "endless.gguf")

@@ -13,7 +13,7 @@ import corral
 # From docs/design/architecture.md, top to bottom. Rooms on one line stand side by side and do not use each other.
 ORDER = [
     {"errors"},
-    {"names", "durations", "logs"},
+    {"names", "durations", "logs", "children"},
     {"config", "grammar", "parsing", "parameters"},
     {"gguf", "modelfile", "media"},
     {"convert", "templates"},

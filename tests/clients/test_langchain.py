@@ -83,6 +83,19 @@ class TestStandardChat(Asks, ChatModelIntegrationTests):
         return {"model": "tiny", "base_url": self.url, **sampling}
 
     @pytest.fixture
+    def model(self, request: pytest.FixtureRequest) -> Chat:
+        """The model of a test.
+
+        Behind a penalty two words for the place in the agent's loop are nearly as likely, and one of them leads to a second
+        call. Which is the likelier depends on how much of the prompt was in memory, as llama.cpp rounds differently when it reads
+        fewer tokens at a time.
+        """
+        params = {**self.standard_chat_model_params, **self.chat_model_params, **getattr(request, "param", {})}
+        if request.function.__name__ == "test_agent_loop":
+            params["repeat_penalty"] = 1
+        return Chat(**params)
+
+    @pytest.fixture
     def benchmark(self) -> None:
         """Asked for by a test that replays recorded answers, which is skipped."""
 
@@ -96,14 +109,6 @@ class TestStandardChat(Asks, ChatModelIntegrationTests):
     @too_small("calls the tool, but not with the number of the question")
     async def test_tool_calling_async(self, model: ChatOllama) -> None:
         await super().test_tool_calling_async(model)
-
-    # Behind a penalty two words for the place are nearly as likely, and one of them leads to a second call. Which is the likelier
-    # depends on how much of the prompt was in memory, as llama.cpp rounds differently when it reads fewer tokens at a time.
-    @pytest.mark.parametrize(
-        "model", [{"repeat_penalty": 1}, {"repeat_penalty": 1, "output_version": "v1"}], indirect=True
-    )
-    def test_agent_loop(self, model: ChatOllama) -> None:
-        super().test_agent_loop(model)
 
     @too_small("writes JSON with keys of its own where only the question names them")
     def test_json_mode(self, model: ChatOllama) -> None:

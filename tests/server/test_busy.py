@@ -29,8 +29,8 @@ def queue_depth(server: RunningServer) -> int:
 
 
 def test_who_is_too_many_is_told_when_to_come_again(serve: StartServer, endless: Path) -> None:
-    server = serve(endless, CORRAL_NUM_PARALLEL="1", CORRAL_MODEL_QUEUE="1", CORRAL_CONTEXT_LENGTH="4096")
-    asked = {"model": "endless", "prompt": "a", "raw": True}
+    server = serve(endless, CORRAL_NUM_PARALLEL="1", CORRAL_MODEL_QUEUE="1", CORRAL_CONTEXT_LENGTH="16384")
+    asked = {"model": "endless", "prompt": "[7]", "raw": True}
     with closing(begun(server, asked)) as first, closing(first.getresponse()) as answer:
         assert answer.readline()
         with closing(begun(server, asked)) as second:

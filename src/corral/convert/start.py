@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import orjson
 
+from corral.children import tell
 from corral.errors import ConversionError
 
 WORKER = (sys.executable, "-m", "corral.convert.worker")
@@ -55,9 +56,8 @@ async def _run(request: Mapping[str, Any], target: Path, status: str) -> AsyncGe
     whole = False
     try:
         async with _child() as process:
-            assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(orjson.dumps(request) + b"\n")  # the pipe stays open: its end is the child's end
+            await tell(process, orjson.dumps(request) + b"\n")
             while line := await process.stdout.readline():
                 message = orjson.loads(line)
                 if "total" in message:

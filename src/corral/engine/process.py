@@ -20,6 +20,7 @@ import anyio
 import orjson
 import psutil
 
+from corral.children import tell
 from corral.engine.account import MemoryAccount, memory_account, says_out_of_memory
 from corral.engine.base import CPU_BATCH, EngineConfig
 from corral.engine.states import states_folder
@@ -156,16 +157,11 @@ async def _announced_port(
     process: asyncio.subprocess.Process, config: EngineConfig, key: str, log: Path, states: Path, stall_s: float
 ) -> int:
     """The port that the child prints. Raises `EngineStartError` when it ends or stalls first."""
-    assert process.stdin is not None
     assert process.stdout is not None
     described = asdict(config) | {"pool": config.pool, "rounded_context": config.rounded_context}
     plain = {k: _plain(v) for k, v in described.items()}
     request = {"config": plain, "cpu_batch": CPU_BATCH, "key": key, "states": str(states)}
-    try:
-        process.stdin.write(orjson.dumps(request) + b"\n")
-        await process.stdin.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # it died already; the read below ends at once and says why
+    await tell(process, orjson.dumps(request) + b"\n")  # if it died already the read below ends at once and says why
     reading = asyncio.ensure_future(process.stdout.readline())
     progress = _progress(process.pid, log)
     try:

@@ -7,13 +7,13 @@ import json
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import anyio
 
+from corral.children import tell
 from corral.errors import CorralError, GgufError, QuantizationError, StoreError
 from corral.gguf.mixtures import mixture
 
@@ -60,7 +60,7 @@ async def quantise(
     with tempfile.TemporaryFile() as log:
         process = await _spawn(argv, log)
         try:
-            await _ask(process, request)
+            await tell(process, json.dumps(request).encode() + b"\n")
             assert process.stdout is not None
             async for line in process.stdout:
                 said = json.loads(line)
@@ -86,14 +86,6 @@ async def _spawn(argv: Sequence[str], log: IO[bytes]) -> asyncio.subprocess.Proc
         )
     except OSError as exc:
         raise QuantizationError(f"the process that quantises could not be started: {exc}") from exc
-
-
-async def _ask(process: asyncio.subprocess.Process, request: dict[str, Any]) -> None:
-    """Tell the worker what to do. Its stdin stays open: the worker ends with it."""
-    assert process.stdin is not None
-    with suppress(BrokenPipeError, ConnectionResetError):  # it died already, and its status will say so
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        await process.stdin.drain()
 
 
 def _error_of(said: dict[str, Any]) -> CorralError:

@@ -20,6 +20,7 @@ from types import TracebackType
 import anyio
 import orjson
 
+from corral.children import tell
 from corral.errors import InvalidRequest
 from corral.media.kinds import IMAGES, kind_of
 
@@ -99,14 +100,11 @@ class Converter:
 
     async def _asked(self, child: Process, data: bytes, name: str) -> Picture | None:
         """What ``child`` makes of an image; ``None`` if it ended. Raises `InvalidRequest` for what it complains of."""
-        assert child.stdin is not None
         assert child.stdout is not None
         async with _ended_unless_whole(child) as outcome:
             try:
                 async with asyncio.timeout(self._patience_s):
-                    child.stdin.write(orjson.dumps({"size": len(data)}) + b"\n")
-                    child.stdin.write(data)
-                    await child.stdin.drain()
+                    await tell(child, orjson.dumps({"size": len(data)}) + b"\n" + data)
                     answer = orjson.loads(await child.stdout.readline() or b"{}")
                     written = await child.stdout.readexactly(answer.get("size", 0))
             except TimeoutError:

@@ -26,7 +26,6 @@ from corral.server.native import ignored_header, spec_of
 from corral.server.refusing import JSON
 from corral.server.state import State
 
-_NO_FILES = "files are not supported by this server; send texts and images in the messages"
 _NO_BATCHES = "message batches are not supported by this server; send the requests one by one to /v1/messages"
 
 
@@ -58,11 +57,6 @@ async def count_tokens(request: Request) -> Response:
 async def no_batches(request: Request) -> Response:
     """``/v1/messages/batches``."""
     raise Refusal(404, _NO_BATCHES)
-
-
-async def no_files(request: Request) -> Response:
-    """``/v1/files`` for a client that speaks this API."""
-    raise Refusal(404, _NO_FILES)
 
 
 async def list_models(request: Request) -> Response:

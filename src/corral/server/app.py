@@ -46,15 +46,15 @@ from corral.server import (
 )
 from corral.server.asked import Asked, Requests
 from corral.server.background import Background
-from corral.server.batches import Batches
+from corral.server.batching import Batches
 from corral.server.filing import Files
 from corral.server.guard import Guard
 from corral.server.inflight import Inflight
-from corral.server.media import RemoteImages
 from corral.server.middleware import Entrance
 from corral.server.preload import preloading
 from corral.server.refusing import JSON, error_body, refuse, refuse_route
 from corral.server.remembered import Remembered
+from corral.server.remote_images import RemoteImages
 from corral.server.state import State
 from corral.store import Store
 

@@ -13,7 +13,6 @@ from corral.dialects.refusals import Refusal
 from corral.dialects.wire.pages import page
 from corral.durations import FOREVER_S, quoted
 from corral.errors import InvalidRequest
-from corral.server import anthropic
 from corral.server.asked import Asked
 from corral.server.forms import Form, form_of
 from corral.server.refusing import JSON
@@ -99,7 +98,9 @@ def _of_openai(handler: Handler) -> Handler:
     """``handler``, for those who do not mean the files of Anthropic's API, which has the same paths."""
 
     async def handle(request: Request) -> Response:
-        return await (anthropic.no_files if Asked.of(request.scope).dialect == "anthropic" else handler)(request)
+        if Asked.of(request.scope).dialect == "anthropic":
+            raise Refusal(404, "files are not supported by this server; send texts and images in the messages")
+        return await handler(request)
 
     return handle
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -14,14 +13,12 @@ from corral.runtime.pool import EnginePool
 from corral.runtime.session import Sessions
 from corral.server.asked import Requests
 from corral.server.background import Background
+from corral.server.batching import Batches
 from corral.server.filing import Files
 from corral.server.inflight import Inflight
 from corral.server.preload import Preload
 from corral.server.remembered import Remembered
-
-if TYPE_CHECKING:
-    from corral.server.batches import Batches  # which asks the app, and so comes after this
-    from corral.server.media import RemoteImages
+from corral.server.remote_images import RemoteImages
 
 
 @dataclass(frozen=True, slots=True)

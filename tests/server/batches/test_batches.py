@@ -141,7 +141,7 @@ def test_batches_are_listed_page_by_page(server: RunningServer, connect: Connect
 
 def endless(custom_id: str, tokens: int | None = None) -> dict[str, Any]:
     """A request that takes its time."""
-    return chat(custom_id, "a", model="endless", **({"max_tokens": tokens} if tokens else {}))
+    return chat(custom_id, "[7]", model="endless", **({"max_tokens": tokens} if tokens else {}))
 
 
 def test_a_cancelled_batch_gives_out_what_it_has(serve: StartServer, connect: Connect, endless_store: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_server_that_ends_in_the_middle_goes_on_where_it_was(
     settings = {"CORRAL_DATA": str(tmp_path / "data"), "CORRAL_BATCH_PARALLEL": "2"}
     server = serve(endless_store, **settings)
     client = connect(server)
-    made = begin(client, [endless(str(number), 12) for number in range(8)])
+    made = begin(client, [endless(str(number), 200) for number in range(8)])
     until(client, made.id, lambda batch: bool(batch.request_counts and batch.request_counts.completed >= 3))
     if how == "kill":
         server.process.kill()

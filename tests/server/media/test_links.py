@@ -16,7 +16,8 @@ from corral.config import load_settings
 from corral.dialects.media import image, links
 from corral.errors import InvalidRequest
 from corral.server.inflight import Inflight
-from corral.server.media import MOST_LINKS, RemoteImages, fetched
+from corral.server.media import fetched
+from corral.server.remote_images import MOST_LINKS, RemoteImages
 from tests.server.media.samples import coloured, file_of
 
 pytestmark = pytest.mark.anyio
