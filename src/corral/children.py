@@ -12,8 +12,7 @@ async def tell(process: Process, data: bytes) -> None:
     A process that has ended already is told nothing; that is no error here, as its status says so.
     """
     assert process.stdin is not None
-    with suppress(
-        BrokenPipeError, ConnectionResetError, RuntimeError
-    ):  # the last is uvloop's, once it has seen the end
+    # The last of them is uvloop's, for a pipe of which it has seen the end.
+    with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         process.stdin.write(data)
         await process.stdin.drain()
