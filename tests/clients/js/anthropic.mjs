@@ -78,7 +78,7 @@ test('refusals are errors of the client with a status and a sentence', async () 
 })
 
 test('an answer that is aborted frees its slot', async () => {
-  const stream = client.messages.stream({ model: 'endless', max_tokens: 16000, messages: [user('a')] })
+  const stream = client.messages.stream({ model: 'endless', max_tokens: 16000, messages: [user('[7]')] })
   for await (const event of stream) if (event.type === 'content_block_delta') break
   stream.abort()
   await idle('endless')

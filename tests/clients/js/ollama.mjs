@@ -88,7 +88,7 @@ test('refusals are errors of the client with a status and a sentence', async () 
 })
 
 test('an answer that is aborted frees its slot', async () => {
-  const answer = await client.generate({ model: 'endless', prompt: 'a', raw: true, stream: true })
+  const answer = await client.generate({ model: 'endless', prompt: '[7]', raw: true, stream: true })
   await assert.rejects(async () => {
     for await (const _ of answer) answer.abort()
   }, { name: 'AbortError' })

@@ -99,7 +99,7 @@ test('refusals are errors of the client with a status and a sentence', async () 
 })
 
 test('an answer that is left frees its slot', async () => {
-  for await (const _ of await chat.create({ model: 'endless', messages: [user('a')], stream: true })) break
+  for await (const _ of await chat.create({ model: 'endless', messages: [user('[7]')], stream: true })) break
   await idle('endless')
 })
 

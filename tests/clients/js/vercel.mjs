@@ -66,7 +66,7 @@ test('refusals keep their status and their sentence', async () => {
 
 test('an answer that is aborted frees its slot', async () => {
   const leaving = new AbortController()
-  const { textStream } = streamText({ ...tiny, model: ollama('endless'), prompt: 'a', abortSignal: leaving.signal })
+  const { textStream } = streamText({ ...tiny, model: ollama('endless'), prompt: '[7]', abortSignal: leaving.signal })
   for await (const _ of textStream) leaving.abort()
   await idle('endless')
 })
