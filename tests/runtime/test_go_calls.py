@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from corral.engine.base import Conversation, Message
-from corral.parsing import FormSplitter, ParsedCall, ToolCallSplitter
+from corral.parsing import ParsedCall, Splitter
 from corral.runtime.answers import splitter
 from corral.runtime.gotemplates import GoPrompt
 from tests.parsing.test_tools import cut
@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[str, str]] = {  # how calls are printed, and what a mo
 }  # fmt: skip
 
 
-async def splitter_of(printed: str) -> ToolCallSplitter | FormSplitter:
+async def splitter_of(printed: str) -> Splitter:
     go = GoPrompt.parse((TURNS % printed).replace("%%", "%"))
     conversation = Conversation((Message("user", "Hello"),), tuple(TOOLS))
     marks = await go.marks(await go.prompt(conversation), tools=True)

@@ -4,12 +4,14 @@ from corral.parsing.calls import ParsedCall
 from corral.parsing.formed import FormSplitter
 from corral.parsing.forms import CallForm
 from corral.parsing.marks import StopMatcher, ThinkingSplitter, tags_in, thinking_tags
-from corral.parsing.tools import ToolCallSplitter, ToolPiece
+from corral.parsing.pieces import Splitter, ToolPiece
+from corral.parsing.tools import ToolCallSplitter
 
 __all__ = [
     "CallForm",
     "FormSplitter",
     "ParsedCall",
+    "Splitter",
     "StopMatcher",
     "ThinkingSplitter",
     "ToolCallSplitter",

@@ -12,7 +12,7 @@ from corral.parsing.calls import ParsedCall
 from corral.parsing.forms import ID, CallForm, Tagged
 from corral.parsing.json_text import ObjectScanner
 from corral.parsing.marks import held_back
-from corral.parsing.tools import ToolPiece
+from corral.parsing.pieces import Splitter, ToolPiece
 
 Place = int | Literal["open", "other"]  # where something ends; or it may still come; or something else stands there
 
@@ -35,36 +35,21 @@ def after(part: str, text: str, at: int = 0) -> Place:
     return at
 
 
-class FormSplitter:
+class FormSplitter(Splitter):
     """Tells calls from text, in an answer that was held to ``form``. ``texts`` are the tools that may be called.
 
     With each stand the arguments that are texts, which a form may write without quotes.
     """
 
     def __init__(self, form: CallForm, texts: Mapping[str, Collection[str]]) -> None:
+        super().__init__()
         self._form = form
         self._texts = texts
         self._names = sorted(texts, key=len, reverse=True)
-        self._held = ""
         self._at: int | None = None  # where the name of a call is looked for
         self._after = False  # a call stands before it
         self._leads = bool(form.lead)  # what stands before an answer may come
         self._first = True  # nothing was shown
-
-    def feed(self, text: str) -> list[ToolPiece]:
-        """The pieces that are certain after ``text`` arrived."""
-        self._held += text
-        return self._read(ended=False)
-
-    def flush(self) -> list[ToolPiece]:
-        """What was held back, now that no more comes."""
-        return self._read(ended=True)
-
-    def _read(self, *, ended: bool) -> list[ToolPiece]:
-        pieces: list[ToolPiece] = []
-        while self._held and self._step(pieces, ended):
-            pass
-        return pieces
 
     def _step(self, pieces: list[ToolPiece], ended: bool) -> bool:
         if self._at is not None:
@@ -83,8 +68,7 @@ class FormSplitter:
             return False
         self._leads = False
         if isinstance(place, int):
-            pieces.append(("markup", self._held[: len(self._held) - len(begin) + place]))
-            self._held = begin[place:]
+            self._take(pieces, len(self._held) - len(begin) + place)
         return True
 
     def _text(self, pieces: list[ToolPiece], ended: bool) -> bool:
@@ -93,8 +77,8 @@ class FormSplitter:
         at = self._held.find(first) if first and self._names else -1
         if at >= 0 and (place := after(begin, self._held, at)) != "other":
             if self._first and not self._held[:at].strip():
-                pieces.append(("markup", self._held[:at]))
-                self._held, at = self._held[at:], 0
+                self._take(pieces, at)
+                at = 0
                 place = after(begin, self._held)
             self._show(pieces, at)
             if not isinstance(place, int):
@@ -109,8 +93,7 @@ class FormSplitter:
         if ended:
             if trail and self._held.endswith(trail):
                 self._show(pieces, len(self._held) - len(trail))
-                pieces.append(("markup", trail))
-                self._held = ""
+                self._take(pieces, len(trail))
             self._show(pieces, len(self._held))
             return False
         keep = held_back(self._held, first) if self._names else 0
@@ -201,11 +184,9 @@ class FormSplitter:
         if not ended and "open" in (joined, closed):
             return False
         if isinstance(closed, int):
-            pieces.append(("markup", self._held[:closed]))
-            self._held = self._held[closed:]
+            self._take(pieces, closed)
         elif "open" in (joined, closed):  # cut off behind a call that is whole
-            pieces.append(("markup", self._held))
-            self._held = ""
+            self._take(pieces, len(self._held))
         self._after = False
         return True
 
@@ -216,11 +197,10 @@ class FormSplitter:
         self._at = None
         return True
 
-    def _show(self, pieces: list[ToolPiece], length: int) -> None:
-        text, self._held = self._held[:length], self._held[length:]
-        if text:
-            self._first = self._first and not text.strip()
-            pieces.append(("text", text))
+    def _show(self, pieces: list[ToolPiece], length: int) -> str:
+        text = super()._show(pieces, length)
+        self._first = self._first and not text.strip()
+        return text
 
 
 def _json_or_text(text: str) -> Any:

@@ -14,11 +14,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Literal
 
-from corral.parsing.calls import FIRST_KEYS, ParsedCall, calls_in
+from corral.parsing.calls import FIRST_KEYS, calls_in
 from corral.parsing.json_text import ObjectScanner
 from corral.parsing.marks import held_back
-
-ToolPiece = tuple[Literal["text", "markup"], str] | ParsedCall
+from corral.parsing.pieces import Splitter, ToolPiece
 
 _MOST_BEFORE = 256  # characters between a tag and its object; behind a longer text it is no call
 _SPECIAL = r"<[|｜][^<>\n]{1,60}[|｜]>"  # how many families write their control tokens
@@ -30,7 +29,7 @@ _BARE_AT_ONCE = re.compile(r"[^\S\n]*[{\[]")
 _SEPARATOR = re.compile(r"[,;]?\s{0,64}")
 
 
-class ToolCallSplitter:
+class ToolCallSplitter(Splitter):
     """Tells calls from text. ``tag`` is what stands before calls, ``closing`` what stands behind; ``names`` are the tools.
 
     A tag that is only a bracket, or none, means that a call is an object of JSON where a line begins.
@@ -38,6 +37,7 @@ class ToolCallSplitter:
     """
 
     def __init__(self, tag: str, names: Collection[str], closing: str | None = None) -> None:
+        super().__init__()
         # Models do not repeat the white space and brackets that a template has behind its tag.
         self._tag = re.sub(r"(?:[\s\[{]|```(?:json)?)*$", "", tag.strip())
         if closing is None:
@@ -49,7 +49,6 @@ class ToolCallSplitter:
         self._behind = {array: re.compile(f"(?:{'|'.join((*marks, *array))})*") for array in ("", "]")}
         self._names = tuple(sorted(filter(None, names), key=len, reverse=True))
         self._state: Literal["text", "section", "between"] = "text"
-        self._held = ""
         self._line_start = True
         self._scanner: ObjectScanner | None = None
         self._after_call = False  # the section has no tag of its own: it follows a call
@@ -57,21 +56,9 @@ class ToolCallSplitter:
         self._array: Literal["", "]"] = ""  # what closes the list that the last call stood in
         self._tag_opens_array = tag.rstrip().endswith("[")
 
-    def feed(self, text: str) -> list[ToolPiece]:
-        """The pieces that are certain after ``text`` arrived."""
-        self._held += text
-        return self._read(ended=False)
-
-    def flush(self) -> list[ToolPiece]:
-        """What was held back, now that no more comes."""
-        return self._read(ended=True)
-
-    def _read(self, *, ended: bool) -> list[ToolPiece]:
-        pieces: list[ToolPiece] = []
+    def _step(self, pieces: list[ToolPiece], ended: bool) -> bool:
         steps = {"text": self._text, "section": self._section, "between": self._between}
-        while self._held and steps[self._state](pieces, ended):
-            pass
-        return pieces
+        return steps[self._state](pieces, ended)
 
     # -- text -------------------------------------------------------------------------------------------------
 
@@ -91,13 +78,12 @@ class ToolCallSplitter:
         found = (self._line_start and _BARE_AT_ONCE.match(self._held)) or _BARE.search(self._held)
         return found.end() - 1 if found else -1
 
-    def _show(self, pieces: list[ToolPiece], length: int) -> None:
-        """Give out the first characters of what is held as text."""
-        text, self._held = self._held[:length], self._held[length:]
+    def _show(self, pieces: list[ToolPiece], length: int) -> str:
+        text = super()._show(pieces, length)
         if text:
-            pieces.append(("text", text))
             _, newline, line = text.rpartition("\n")
             self._line_start = not line.strip() and (bool(newline) or self._line_start)
+        return text
 
     # -- a section: a tag, and perhaps a call ---------------------------------------------------------------------
 
@@ -206,9 +192,3 @@ class ToolCallSplitter:
         """Whether ``rest`` may be the beginning of a mark that closes a call."""
         begun = any(mark.startswith(rest) for mark in ("```", self._closing))
         return begun or _SPECIAL_BEGUN.fullmatch(rest) is not None
-
-    def _take(self, pieces: list[ToolPiece], length: int) -> None:
-        """Give out the first characters of what is held as markup."""
-        text, self._held = self._held[:length], self._held[length:]
-        if text:
-            pieces.append(("markup", text))

@@ -26,7 +26,7 @@ from corral.engine.base import (
     ToolCall,
     tool_name,
 )
-from corral.parsing import CallForm, FormSplitter, ParsedCall, ToolCallSplitter, ToolPiece
+from corral.parsing import CallForm, FormSplitter, ParsedCall, Splitter, ToolCallSplitter, ToolPiece
 from corral.parsing.forms import USUAL
 from corral.runtime.formats import Wanted, answer_grammar, texts_of
 from corral.templates.chat import Rendered
@@ -71,9 +71,7 @@ async def answer(
             yield batch
 
 
-def splitter(
-    marks: Marks, tools: Sequence[Mapping[str, Json]], held: CallForm | None
-) -> ToolCallSplitter | FormSplitter:
+def splitter(marks: Marks, tools: Sequence[Mapping[str, Json]], held: CallForm | None) -> Splitter:
     """What tells calls of ``tools`` from text, in an answer that was ``held`` to a form, or to nothing."""
     if held is None and marks.form is not None and marks.form.arguments is not None:
         held = marks.form  # the other reader knows only JSON
@@ -94,9 +92,7 @@ async def _with_written(stream: AsyncGenerator[Batch, None]) -> AsyncGenerator[B
             yield batch
 
 
-async def _with_calls(
-    stream: AsyncGenerator[Batch, None], splitter: ToolCallSplitter | FormSplitter
-) -> AsyncGenerator[Batch, None]:
+async def _with_calls(stream: AsyncGenerator[Batch, None], splitter: Splitter) -> AsyncGenerator[Batch, None]:
     """``stream`` with calls as events of their own. The end stands alone, so that calls are told when they are whole."""
     async with aclosing(stream):
         async for batch in stream:
