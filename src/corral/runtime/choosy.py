@@ -19,10 +19,24 @@ from corral.errors import EngineRefused
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}", re.ASCII)  # as Mistral's templates want it
 
 
+async def rendered(engine: Engine, template: str, conversation: Conversation) -> str:
+    """The prompt of ``conversation``, told as ``template`` takes it. Raises `EngineRefused` if it takes it in no way."""
+    if _may_be_refused(template, conversation):
+        return (await _told(engine, conversation))[1]
+    return await engine.apply_template(conversation)
+
+
 async def accepted(engine: Engine, template: str, conversation: Conversation) -> Conversation:
     """``conversation``, or the same told otherwise where ``template`` refuses it. Raises `EngineRefused` if it refuses all."""
-    if "raise_exception" not in template or _usual(conversation.messages):
-        return conversation
+    return (await _told(engine, conversation))[0] if _may_be_refused(template, conversation) else conversation
+
+
+def _may_be_refused(template: str, conversation: Conversation) -> bool:
+    return "raise_exception" in template and not _usual(conversation.messages)
+
+
+async def _told(engine: Engine, conversation: Conversation) -> tuple[Conversation, str]:
+    """What the template takes of the ways to tell ``conversation``, and the prompt of it."""
     refusal: EngineRefused | None = None
     tried: list[tuple[Message, ...]] = []
     for messages in _tellings(tuple(conversation.messages)):
@@ -31,8 +45,7 @@ async def accepted(engine: Engine, template: str, conversation: Conversation) ->
         tried.append(messages)
         told = replace(conversation, messages=messages)
         try:
-            await engine.apply_template(told)
-            return told
+            return told, await engine.apply_template(told)
         except EngineRefused as exc:
             refusal = refusal or exc
     assert refusal is not None

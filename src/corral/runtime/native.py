@@ -30,7 +30,7 @@ from corral.errors import EngineRefused, NotSupported, PromptTooLong
 from corral.parsing import CallForm, tags_in, thinking_tags
 from corral.parsing.forms import USUAL, call_form, marks_in
 from corral.runtime import answers
-from corral.runtime.choosy import accepted
+from corral.runtime.choosy import accepted, rendered
 from corral.runtime.conversations import chat_conversation, ends_inside, prompt_conversation, wanted_of
 from corral.runtime.fitting import fitted_chat, fitted_prompt, placed, within
 from corral.runtime.formats import Wanted, answer_grammar
@@ -42,7 +42,7 @@ from corral.templates.chat import Rendered
 async def render(engine: Engine, request: ChatRequest | GenerateRequest) -> str:
     """The prompt that a request would give to the model."""
     if isinstance(request, ChatRequest):
-        return await engine.apply_template(await accepted(engine, _template(request), chat_conversation(request)))
+        return await rendered(engine, _template(request), chat_conversation(request))
     if request.raw:
         return request.prompt
     before = await engine.detokenise(request.context) if request.context else ""
@@ -61,7 +61,7 @@ def chat(
                 yield batch
 
     async def prompt(fitted: Conversation) -> str:
-        return await engine.apply_template(await accepted(engine, _template(request), fitted))
+        return await rendered(engine, _template(request), fitted)
 
     truncate = request.truncate
     return fitted_chat(engine, conversation, prompt, answer, limit=limit, sampling=sampling, truncate=truncate)
